@@ -1,0 +1,34 @@
+"""Multi-agent environments for two-timescale, digital-twin-assisted edge computing."""
+
+from dtmarl import testing
+from dtmarl.config import ScenarioConfig
+from dtmarl.envs.make import env, parallel_env, raw_env, register_with_pettingzoo
+from dtmarl.evaluation import Report, evaluate
+from dtmarl.frame.controller import SCHEMES, Controller, Scheme
+from dtmarl.policies import POLICIES, Policy
+from dtmarl.scenarios import scenario, scenarios
+from dtmarl.types import FrameDecision, SlotOutcome, TwinView
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "POLICIES",
+    "SCHEMES",
+    "Controller",
+    "FrameDecision",
+    "Policy",
+    "Report",
+    "ScenarioConfig",
+    "Scheme",
+    "SlotOutcome",
+    "TwinView",
+    "env",
+    "evaluate",
+    "parallel_env",
+    "raw_env",
+    "scenario",
+    "scenarios",
+    "testing",
+]
+
+register_with_pettingzoo()

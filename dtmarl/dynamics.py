@@ -1,0 +1,303 @@
+"""The environment as functions from state to state: reads like the paper, equation by equation.
+
+A slot is `enter_slot` (the world moves on, the twin hears of it), at the start of a frame
+`begin_frame` (the frame layer's decision comes into force), then `step_slot` (the agents' action
+meets the physics). All randomness comes in as arrays.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from dtmarl import world
+from dtmarl.accuracy import AccuracyEngine
+from dtmarl.config import ScenarioConfig
+from dtmarl.physics import compute, learning, link
+from dtmarl.randomness import Noise, at_slot
+from dtmarl.twin import generator, mirror, model
+from dtmarl.types import (
+    Action,
+    Control,
+    FrameDecision,
+    Models,
+    SlotOutcome,
+    State,
+)
+from dtmarl.units import Array
+
+
+def initial_state(
+    config: ScenarioConfig, engine: AccuracyEngine, noise: Noise, frame_noise: Noise
+) -> State:
+    """The state at slot 0, before the first frame decision.
+
+    Args:
+        config: the scenario.
+        engine: gives the users' models.
+        noise: from `EnvironmentStreams.draw_reset`.
+        frame_noise: of the first frame.
+    """
+    scene = world.initial_scene(config, noise)
+    start = world.initial_world(config, scene, noise)
+    moved, frame = world.advance_frame(config, scene, start, 0, frame_noise)
+    recall = engine.initial_recall(noise["recall"])
+    nothing = np.zeros_like(recall)
+    e, n = recall.shape[:2]
+    no_link = np.zeros((e, config.num_base_stations, n), dtype=bool)
+    twin = model.initial_twin(config, e, float(np.mean(engine.base_recall)))
+    return State(
+        slot=0,
+        scene=scene,
+        world=moved,
+        frame=frame,
+        models=Models(recall=recall, real_samples=nothing, twin_samples=nothing),
+        twin=mirror.synchronise(config, twin, frame, 0, at_slot(frame_noise, 0)),
+        control=Control(
+            association_mask=no_link,
+            new_link_mask=no_link,
+            retrain_mask=np.zeros((e, n), dtype=bool),
+            update_plan="incremental",
+        ),
+    )
+
+
+def begin_frame(config: ScenarioConfig, state: State, decision: FrameDecision) -> State:
+    """Bring a frame decision into force.
+
+    A link that a user did not have before has to move its model and twin first; a user that has
+    just entered uses the base model, which every base station holds.
+
+    Args:
+        config: the scenario.
+        state: at the start of a frame.
+        decision: association and retraining, checked here.
+
+    Raises:
+        ValueError: a shape or dtype is off, a present user has no base station (11d), an absent
+            one has any, an absent one is retrained, or the update plan is unknown.
+    """
+    xp = array_namespace(state.models.recall)
+    present = state.frame.present_mask
+    association, retrain = _checked_decision(config, decision, present)
+    before = state.control.association_mask
+    had_link = xp.any(before, axis=1)[:, None, :]
+    pending = state.control.new_link_mask & association
+    return replace(
+        state,
+        control=Control(
+            association_mask=association,
+            new_link_mask=(association & ~before & had_link) | pending,
+            retrain_mask=retrain,
+            update_plan=decision.update_plan,
+        ),
+    )
+
+
+def step_slot(
+    config: ScenarioConfig,
+    engine: AccuracyEngine,
+    state: State,
+    action: Action,
+    frame_noise: Noise,
+    *,
+    closes_decision: bool,
+) -> tuple[State, SlotOutcome]:
+    """Let the agents' action meet the physics for one slot.
+
+    Args:
+        config: the scenario.
+        engine: moves the models' recall when a retraining ends.
+        state: at the slot.
+        action: weights in [0, 1].
+        frame_noise: of the frame that contains the slot.
+        closes_decision: whether the frame decision in force ends with this slot.
+
+    Returns:
+        The state after the slot (`enter_slot` is next) and the slot's outcome.
+    """
+    s = state.slot % config.slots_per_frame
+    noise = at_slot(frame_noise, s)
+    outcome = slot_outcome(config, state, action, noise["measured_accuracy"])
+    models, uploaded = _collect(config, state, outcome, noise["uploaded_classes"])
+    twin = model.observe_slot(config, state.scene, state.twin, outcome, uploaded)
+    control = state.control
+    used = outcome.link_mask
+    control = replace(control, new_link_mask=control.new_link_mask & ~used)
+    if closes_decision:
+        models = _retrain(config, engine, models, control, noise["update"])
+        twin = model.close_frame(twin, control.retrain_mask)
+        control = replace(
+            control, retrain_mask=array_namespace(used).zeros_like(control.retrain_mask)
+        )
+    return (
+        replace(state, slot=state.slot + 1, models=models, twin=twin, control=control),
+        outcome,
+    )
+
+
+def enter_slot(config: ScenarioConfig, state: State, frame_noise: Noise) -> State:
+    """Move the world to the state's slot, at a frame's start by a whole frame; inform the twin.
+
+    Args:
+        config: the scenario.
+        state: after `step_slot`.
+        frame_noise: of the frame that contains the state's slot.
+    """
+    frame_index, s = divmod(state.slot, config.slots_per_frame)
+    if s == 0:
+        moved, frame = world.advance_frame(
+            config, state.scene, state.world, frame_index, frame_noise
+        )
+        here = frame.present_mask
+        control = state.control
+        state = replace(
+            state,
+            world=moved,
+            frame=frame,
+            control=replace(
+                control,
+                association_mask=control.association_mask & here[:, None, :],
+                new_link_mask=control.new_link_mask & here[:, None, :],
+            ),
+        )
+    noise = at_slot(frame_noise, s)
+    return replace(
+        state, twin=mirror.synchronise(config, state.twin, state.frame, state.slot, noise)
+    )
+
+
+def slot_outcome(
+    config: ScenarioConfig, state: State, action: Action, accuracy_noise: Array
+) -> SlotOutcome:
+    """Delays and accuracy of a slot, eqs (1)–(7), (10), (11a) and the constraints.
+
+    Args:
+        config: the scenario.
+        state: at the slot.
+        action: weights in [0, 1].
+        accuracy_noise: [E, N] standard normal, for the finite sample of images.
+    """
+    xp = array_namespace(state.models.recall)
+    s = state.slot % config.slots_per_frame
+    frame, control = state.frame, state.control
+    present = frame.present_mask
+    free = frame.free_flop_per_s[s, ...]
+    link_mask = control.association_mask & (free > 0.0)[..., None]
+    task = xp.where(present, frame.task_bytes[s, ...], 0.0)
+
+    rate = link.rate_bytes_per_s(frame.gain[s, ...], config.radio)  # (1), (2)
+    offloaded = compute.offloaded_bytes(task, action.split_weight, link_mask)
+    local = xp.maximum(task - xp.sum(offloaded, axis=1), 0.0)  # (11e)
+    allocation = compute.allocation_flop_per_s(free, action.allocation_weight, link_mask)  # (6)
+
+    overhead = config.traffic.result_bytes + config.traffic.migration_bytes * xp.astype(
+        control.new_link_mask, rate.dtype
+    )
+    transmission = link.transmission_delay_s(offloaded, overhead, rate, link_mask)  # (3)
+    site = compute.site_delay_s(offloaded, allocation, config.compute.work_flop_per_byte)  # (5)
+    local_delay = compute.local_delay_s(local, config.compute)  # (4)
+    delay = xp.maximum(local_delay, xp.max(transmission + site, axis=1))  # L_n, (7) by user
+
+    plan = learning.update_plan(control.update_plan, config.learning)
+    work = plan.work * xp.astype(control.retrain_mask, rate.dtype)
+    retraining = xp.max(compute.retraining_delay_s(site, work), axis=1)  # (10)
+    num_users = xp.sum(xp.astype(present, rate.dtype), axis=-1)
+    # An empty network has no delay: its sum is zero whatever the divisor.
+    system = xp.sum(delay + retraining, axis=-1) / xp.maximum(num_users, 1.0)  # (11a)
+
+    accuracy = learning.expected_accuracy(state.models.recall, frame.class_mix[s, ...])
+    num_images = frame.task_bytes[s, ...] / config.traffic.image_bytes
+    return SlotOutcome(
+        system_delay_s=system,
+        delay_s=delay,
+        retrain_delay_s=retraining,
+        local_bytes=local,
+        offloaded_bytes=offloaded,
+        allocation_flop_per_s=allocation,
+        rate_bytes_per_s=xp.where(link_mask, rate, 0.0),
+        link_mask=link_mask,
+        accuracy=accuracy,
+        measured_accuracy=learning.measured_accuracy(accuracy, num_images, accuracy_noise),
+        breakout_mask=present & (accuracy < config.learning.accuracy_threshold),
+        retrain_mask=control.retrain_mask,
+        present_mask=present,
+    )
+
+
+def _collect(
+    config: ScenarioConfig, state: State, outcome: SlotOutcome, noise: Array
+) -> tuple[Models, Array]:
+    """Set aside training data of a slot for users under retraining; also what was uploaded."""
+    xp = array_namespace(noise)
+    s = state.slot % config.slots_per_frame
+    images = xp.sum(outcome.offloaded_bytes, axis=1) / config.traffic.image_bytes
+    uploaded = learning.uploaded_class_counts(images, state.frame.class_mix[s, ...], noise)
+    plan = learning.update_plan(state.control.update_plan, config.learning)
+    taken = xp.astype(outcome.retrain_mask, uploaded.dtype)[..., None]
+    generated = generator.generated_samples(state.twin.generated_mix, images, plan.twin_fraction)
+    models = state.models
+    return (
+        replace(
+            models,
+            real_samples=models.real_samples + taken * plan.real_fraction * uploaded,
+            twin_samples=models.twin_samples + taken * generated,
+        ),
+        uploaded,
+    )
+
+
+def _retrain(
+    config: ScenarioConfig, engine: AccuracyEngine, models: Models, control: Control, noise: Array
+) -> Models:
+    """Put retrained models into use and start collecting afresh."""
+    xp = array_namespace(noise)
+    total = xp.sum(models.real_samples + models.twin_samples, axis=-1)
+    kept = xp.minimum(config.learning.max_samples / xp.maximum(total, 1.0), 1.0)[..., None]
+    plan = learning.update_plan(control.update_plan, config.learning)
+    recall = engine.update(
+        models.recall, models.real_samples * kept, models.twin_samples * kept, noise,
+        mode=plan.mode,
+    )  # fmt: skip
+    nothing = xp.zeros_like(models.real_samples)
+    return Models(recall=recall, real_samples=nothing, twin_samples=nothing)
+
+
+def _checked_decision(
+    config: ScenarioConfig, decision: FrameDecision, present: Array
+) -> tuple[Array, Array]:
+    """Association and retraining masks of a decision, with the axis E, or a ValueError."""
+    if not isinstance(decision, FrameDecision):
+        raise ValueError(f"decision: expected a FrameDecision, got {type(decision).__name__}")
+    learning.update_plan(decision.update_plan, config.learning)
+    xp = array_namespace(present)
+    e, n = present.shape
+    shapes = {
+        "association_mask": (e, config.num_base_stations, n),
+        "retrain_mask": (e, n),
+    }
+    masks = {}
+    for name, shape in shapes.items():
+        mask = xp.asarray(getattr(decision, name))
+        if e == 1 and mask.shape == shape[1:]:
+            mask = mask[None, ...]
+        if mask.shape != shape or mask.dtype != xp.bool:
+            raise ValueError(
+                f"decision.{name}: expected bool with shape {shape}, got {mask.dtype} with shape "
+                f"{tuple(mask.shape)}"
+            )
+        masks[name] = mask
+    association, retrain = masks["association_mask"], masks["retrain_mask"]
+    has_site = xp.any(association, axis=1)
+    faults = (
+        (present & ~has_site, "every present user needs at least 1 base station (11d)"),
+        (~present & has_site, "an absent user cannot be associated"),
+        (~present & retrain, "an absent user cannot be retrained"),
+    )
+    for fault, rule in faults:
+        if xp.any(fault):
+            where = [tuple(int(i) for i in pair) for pair in np.argwhere(np.asarray(fault))]
+            raise ValueError(f"decision: {rule}; violated at (environment, user) {where[:10]}")
+    return association, retrain

@@ -1,0 +1,1 @@
+"""The PettingZoo shells around `dtmarl.dynamics`."""

@@ -1,0 +1,90 @@
+"""How environments are made: parallel, AEC, slot level alone, and through PettingZoo's registry."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from pettingzoo import AECEnv
+from pettingzoo.utils import parallel_to_aec
+
+from dtmarl.config import ScenarioConfig
+from dtmarl.envs.frame import FrameEnv
+from dtmarl.envs.slot import SlotEnv
+from dtmarl.frame.controller import Controller
+from dtmarl.frame.controller import controller as find_controller
+from dtmarl.scenarios import SCENARIOS, scenario
+
+
+def parallel_env(
+    which: str | ScenarioConfig = "paper-v0",
+    *,
+    controller: str | Controller = "proposed",
+    absent_agents: str = "omit",
+    render_mode: str | None = None,
+) -> FrameEnv:
+    """A PettingZoo ParallelEnv: the slot environment inside the frame layer.
+
+    Args:
+        which: a scenario's id or configuration.
+        controller: the frame layer: a scheme's name, a `Scheme`, or any `Controller`.
+        absent_agents: ``"omit"`` or ``"idle"``; see `dtmarl.envs.slot.SlotEnv`.
+        render_mode: None, ``"rgb_array"`` or ``"human"``.
+
+    Raises:
+        ValueError: an argument is not one of these.
+    """
+    config = scenario(which)
+    frame_layer = find_controller(controller)
+    slot_env = SlotEnv(
+        config,
+        slots_per_decision=frame_layer.slots_per_decision(config),
+        absent_agents=absent_agents,
+        render_mode=render_mode,
+    )
+    return FrameEnv(slot_env, frame_layer)
+
+
+def env(
+    which: str | ScenarioConfig = "paper-v0",
+    *,
+    controller: str | Controller = "proposed",
+    absent_agents: str = "omit",
+    render_mode: str | None = None,
+) -> AECEnv:
+    """The same as `parallel_env` with agents that act one after another (AEC)."""
+    return parallel_to_aec(
+        parallel_env(
+            which, controller=controller, absent_agents=absent_agents, render_mode=render_mode
+        )
+    )
+
+
+def raw_env(
+    which: str | ScenarioConfig = "paper-v0",
+    *,
+    slots_per_decision: int | None = None,
+    absent_agents: str = "omit",
+    render_mode: str | None = None,
+) -> SlotEnv:
+    """The slot environment alone; the caller plays the frame layer.
+
+    Raises:
+        ValueError: an argument is not one of `SlotEnv`'s.
+    """
+    return SlotEnv(
+        scenario(which),
+        slots_per_decision=slots_per_decision,
+        absent_agents=absent_agents,
+        render_mode=render_mode,
+    )
+
+
+def register_with_pettingzoo() -> None:
+    """Make ``pettingzoo.make("parallel", "dtmarl/paper-v0")`` work where PettingZoo can."""
+    try:
+        from pettingzoo import register
+    except ImportError:  # releases before 1.27 have no registry
+        return
+    for name in SCENARIOS:
+        register("parallel", f"dtmarl/{name}", partial(parallel_env, name))
+        register("aec", f"dtmarl/{name}", partial(env, name))

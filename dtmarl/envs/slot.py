@@ -1,0 +1,353 @@
+"""The slot environment: a PettingZoo shell around `dtmarl.dynamics` with one environment (E = 1).
+
+It plays slots only. Its caller is the frame layer: it looks at `twin_view` and calls `begin_frame`
+before slot 0, S, 2S, … (`dtmarl.envs.frame.FrameEnv` does so with a controller).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from gymnasium.spaces import Box
+from pettingzoo import ParallelEnv
+
+from dtmarl import dynamics
+from dtmarl.accuracy import ENGINES
+from dtmarl.config import ScenarioConfig
+from dtmarl.envs.observation import Observations
+from dtmarl.randomness import EnvironmentStreams
+from dtmarl.twin import model
+from dtmarl.types import Action, FrameDecision, SlotOutcome, State, TwinView
+from dtmarl.units import Array
+
+AgentDict = dict[str, Any]
+StepResult = tuple[AgentDict, AgentDict, AgentDict, AgentDict, AgentDict]
+
+ABSENT_AGENTS = ("omit", "idle")
+RENDER_MODES = ("rgb_array", "human")
+
+
+class SlotEnv(ParallelEnv):  # type: ignore[misc]
+    """Base stations and users in time slots.
+
+    Agents are ``bs_0 … bs_{M-1}`` then ``mu_0 … mu_{N-1}``; `possible_agents` has all of them and
+    `agents` those present. A base station's action is one weight in [0, 1] per user, which share
+    its free compute among its associated users; a user's is 1 + M weights, which split its task
+    over itself and its base stations. Weights outside [0, 1] are clipped. All agents receive the
+    same reward, minus the system delay over the scenario's reference delay.
+
+    Args:
+        config: the scenario.
+        slots_per_decision: how long a frame decision is in force; divides `slots_per_frame`.
+        absent_agents: ``"omit"`` leaves absent users out of `agents`; ``"idle"`` keeps them in,
+            with zero observations and ignored actions.
+        render_mode: None, ``"rgb_array"`` or ``"human"``.
+
+    Raises:
+        ValueError: an argument is not one of these.
+    """
+
+    def __init__(
+        self,
+        config: ScenarioConfig,
+        *,
+        slots_per_decision: int | None = None,
+        absent_agents: str = "omit",
+        render_mode: str | None = None,
+    ) -> None:
+        period = config.slots_per_frame if slots_per_decision is None else slots_per_decision
+        if not isinstance(period, int) or period < 1 or config.slots_per_frame % period:
+            raise ValueError(
+                f"slots_per_decision: expected a divisor of slots_per_frame = "
+                f"{config.slots_per_frame}, got {slots_per_decision!r}"
+            )
+        if absent_agents not in ABSENT_AGENTS:
+            raise ValueError(
+                f"absent_agents: expected one of {ABSENT_AGENTS}, got {absent_agents!r}"
+            )
+        if render_mode is not None and render_mode not in RENDER_MODES:
+            raise ValueError(
+                f"render_mode: expected None or one of {RENDER_MODES}, got {render_mode!r}"
+            )
+        self.config = config
+        self.slots_per_decision = period
+        self.absent_agents = absent_agents
+        self.render_mode = render_mode
+        self.metadata: dict[str, Any] = {
+            "name": config.id,
+            "render_modes": list(RENDER_MODES),
+            "render_fps": 5,
+            "is_parallelizable": True,
+        }
+        self._bs_names = [f"bs_{m}" for m in range(config.num_base_stations)]
+        self._mu_names = [f"mu_{n}" for n in range(config.max_users)]
+        self.possible_agents = self._bs_names + self._mu_names
+        self.agents: list[str] = []
+        self._engine = ENGINES[config.learning.engine].load()
+        self.layouts = Observations(config, period)
+        self._observation_spaces = {
+            **{name: _box(*self.layouts.bs.bounds) for name in self._bs_names},
+            **{name: _box(*self.layouts.mu.bounds) for name in self._mu_names},
+        }
+        self._action_spaces = {
+            **{name: _unit_box(config.max_users) for name in self._bs_names},
+            **{name: _unit_box(1 + config.num_base_stations) for name in self._mu_names},
+        }
+        self.state_space = _box(*self.layouts.state.bounds)
+        self._streams: EnvironmentStreams | None = None
+        self._state: State | None = None
+        self._decision_slot = -1
+        self._outcome: SlotOutcome | None = None
+
+    def observation_space(self, agent: str) -> Box:
+        """The Box of an agent's observation; its blocks are in `layouts`."""
+        return self._observation_spaces[agent]
+
+    def action_space(self, agent: str) -> Box:
+        """The Box of an agent's weights."""
+        return self._action_spaces[agent]
+
+    def reset(
+        self, seed: int | None = None, options: Mapping[str, Any] | None = None
+    ) -> tuple[AgentDict, AgentDict]:
+        """Start an episode.
+
+        Args:
+            seed: seeds the environment's random stream; None continues the present one.
+            options: none are defined; others are ignored, as PettingZoo's own suite asks.
+
+        Raises:
+            ValueError: the seed is not a non-negative integer, or options is not a mapping.
+        """
+        if seed is not None and (
+            isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0
+        ):
+            raise ValueError(f"seed: expected None or a non-negative integer, got {seed!r}")
+        if options is not None and not isinstance(options, Mapping):
+            raise ValueError(f"options: expected None or a mapping, got {options!r}")
+        if self._streams is None or seed is not None:
+            self._streams = EnvironmentStreams(self.config, [None if seed is None else int(seed)])
+        noise = self._streams.draw_reset()
+        self._frame_noise = self._streams.draw_frame()
+        self._state = dynamics.initial_state(self.config, self._engine, noise, self._frame_noise)
+        self._decision_slot = -1
+        self._outcome = None
+        self.agents = self._present_agents()
+        return self._observe(self.agents), {agent: {} for agent in self.agents}
+
+    def twin_view(self) -> TwinView:
+        """What the twin shows the frame layer, arrays with E = 1."""
+        state = self._running_state()
+        return model.view(
+            self.config, state.scene, state.twin, state.control, state.slot,
+            self.slots_per_decision,
+        )  # fmt: skip
+
+    def begin_frame(self, decision: FrameDecision) -> AgentDict:
+        """Bring a frame decision into force; required before slot 0, S, 2S, …
+
+        Args:
+            decision: association and retraining; see `FrameDecision`.
+
+        Returns:
+            The agents' observations with the decision in force.
+
+        Raises:
+            RuntimeError: not at the start of a frame, or already decided.
+            ValueError: the decision breaks a rule; nothing changes.
+        """
+        state = self._running_state()
+        if not self.decision_due:
+            raise RuntimeError(
+                f"begin_frame: expected at slots that are multiples of {self.slots_per_decision}, "
+                f"once each; this is slot {state.slot}"
+            )
+        self._state = dynamics.begin_frame(self.config, state, decision)
+        self._decision_slot = state.slot
+        return self._observe(self.agents)
+
+    def step(self, actions: Mapping[str, Any]) -> StepResult:
+        """Play one slot.
+
+        Args:
+            actions: weights of every agent in `agents`.
+
+        Returns:
+            Observations, rewards, terminations, truncations and infos of the agents that acted
+            and of those that arrived. A user that leaves is terminated; at the time limit all
+            are truncated.
+
+        Raises:
+            RuntimeError: before `reset`, after the episode, or without a frame decision.
+            ValueError: an agent is missing or unknown, or an action is not finite weights of its
+                space's shape. The environment is as before and can go on.
+        """
+        state = self._running_state()
+        if self.decision_due:
+            raise RuntimeError(
+                f"step: slot {state.slot} starts a frame; expected begin_frame(decision) first"
+            )
+        action = self.pack(actions)
+        acted = self.agents
+        next_slot = state.slot + 1
+        state, outcome = dynamics.step_slot(
+            self.config, self._engine, state, action, self._frame_noise,
+            closes_decision=next_slot % self.slots_per_decision == 0,
+        )  # fmt: skip
+        if next_slot % self.config.slots_per_frame == 0:
+            assert self._streams is not None
+            self._frame_noise = self._streams.draw_frame()
+        self._state = dynamics.enter_slot(self.config, state, self._frame_noise)
+        self._outcome = outcome
+        return self._result(acted, outcome, over=next_slot == self.config.slots_per_episode)
+
+    def pack(self, actions: Mapping[str, Any]) -> Action:
+        """The agents' weights as arrays, checked; absent users keep everything local.
+
+        Raises:
+            ValueError: as `step` does.
+        """
+        if not isinstance(actions, Mapping):
+            raise ValueError(f"actions: expected a mapping by agent, got {type(actions).__name__}")
+        if actions.keys() != set(self.agents):
+            missing = [agent for agent in self.agents if agent not in actions]
+            unknown = [agent for agent in actions if agent not in self.agents]
+            raise ValueError(
+                f"actions: expected one for each of agents; missing {missing}, unknown {unknown}"
+            )
+        m, n = self.config.num_base_stations, self.config.max_users
+        weights = np.zeros((m, n)), np.zeros((n, 1 + m))
+        for agent, action in actions.items():
+            kind, index = agent.split("_")
+            row = weights[0 if kind == "bs" else 1][int(index)]
+            array = np.asarray(action)
+            if array.shape != row.shape or array.dtype.kind != "f":
+                raise ValueError(
+                    f"actions[{agent!r}]: expected floats with shape {row.shape}, got "
+                    f"{array.dtype} with shape {array.shape}"
+                )
+            row[:] = array
+        for kind, block in zip(("bs", "mu"), weights, strict=True):
+            if not np.isfinite(block).all():
+                index = int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+                agent = f"{kind}_{index}"
+                raise ValueError(
+                    f"actions[{agent!r}]: expected finite weights, got {actions[agent]}"
+                )
+        allocation, split = (np.minimum(np.maximum(block, 0.0), 1.0) for block in weights)
+        return Action(allocation_weight=allocation[None], split_weight=split[None])
+
+    def state(self) -> Array:
+        """The twin's whole state for centralised critics, [state_space.shape] float32."""
+        return self.layouts.global_state(self._begun_state())[0]
+
+    @property
+    def decision_due(self) -> bool:
+        """Whether this slot starts a frame that has no decision yet."""
+        slot = self._begun_state().slot
+        return slot % self.slots_per_decision == 0 and self._decision_slot != slot
+
+    @property
+    def outcome(self) -> SlotOutcome | None:
+        """What happened in the newest slot, arrays with E = 1; None right after a reset."""
+        return self._outcome
+
+    @property
+    def snapshot(self) -> State:
+        """The true state, for rendering, analysis and oracles; no decision may read it."""
+        return self._begun_state()
+
+    def render(self) -> Array | None:
+        """A map of the network: [H, W, 3] uint8 for ``"rgb_array"``, a window for ``"human"``."""
+        from dtmarl.envs.render import draw
+
+        return draw(self)
+
+    def close(self) -> None:
+        """Close the window, if there is one."""
+        if self.render_mode == "human":
+            from dtmarl.envs.render import close
+
+            close(self)
+
+    def _running_state(self) -> State:
+        state = self._begun_state()
+        if not self.agents:
+            raise RuntimeError("the episode is over: expected reset() first")
+        return state
+
+    def _begun_state(self) -> State:
+        if self._state is None:
+            raise RuntimeError("the environment has no episode yet: expected reset() first")
+        return self._state
+
+    def _present_agents(self) -> list[str]:
+        if self.absent_agents == "idle":
+            return list(self.possible_agents)
+        present = self._begun_state().frame.present_mask[0]
+        return self._bs_names + [
+            name for name, here in zip(self._mu_names, present.tolist(), strict=True) if here
+        ]
+
+    def _observe(self, agents: list[str]) -> AgentDict:
+        bs, mu = self.layouts.agents(self._begun_state())
+        rows = dict(zip(self.possible_agents, (*bs[0], *mu[0]), strict=True))
+        return rows if len(agents) == len(rows) else {agent: rows[agent] for agent in agents}
+
+    def _result(self, acted: list[str], outcome: SlotOutcome, *, over: bool) -> StepResult:
+        present = self._present_agents()
+        if over:
+            present = acted  # nobody arrives at the end, and who leaves is truncated with the rest
+        involved = acted if present == acted else self._in_order({*acted, *present})
+        here = set(present)
+        reward = float(-outcome.system_delay_s[0] / self.config.reference_delay_s)
+        terminations = {agent: agent not in here for agent in involved}
+        self.agents = [] if over else present
+        return (
+            self._observe(involved),
+            dict.fromkeys(involved, reward),
+            terminations,
+            dict.fromkeys(involved, over),
+            self._infos(involved, outcome),
+        )
+
+    def _in_order(self, agents: set[str]) -> list[str]:
+        return [agent for agent in self.possible_agents if agent in agents]
+
+    def _infos(self, agents: list[str], outcome: SlotOutcome) -> AgentDict:
+        """Unscaled figures of the slot; a user's are its own, a base station's the network's."""
+        present = outcome.present_mask[0]
+        users = max(int(present.sum()), 1)
+        system_delay = float(outcome.system_delay_s[0])
+        delay = (outcome.delay_s[0] + outcome.retrain_delay_s[0]).tolist()
+        accuracy = outcome.accuracy[0].tolist()
+        breakout = outcome.breakout_mask[0].tolist()
+        network = {
+            "system_delay_s": system_delay,
+            "accuracy": sum(a for a, here in zip(accuracy, present, strict=True) if here) / users,
+            "breakout": sum(breakout) / users,
+        }
+        infos: AgentDict = {}
+        for agent in agents:
+            kind, index = agent.split("_")
+            if kind == "bs":
+                infos[agent] = dict(network)
+            else:
+                n = int(index)
+                infos[agent] = {
+                    "system_delay_s": system_delay,
+                    "delay_s": delay[n],
+                    "accuracy": accuracy[n],
+                    "breakout": breakout[n],
+                }
+        return infos
+
+
+def _box(low: Array, high: Array) -> Box:
+    return Box(low, high, dtype=np.float32)
+
+
+def _unit_box(size: int) -> Box:
+    return Box(0.0, 1.0, shape=(size,), dtype=np.float32)

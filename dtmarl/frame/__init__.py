@@ -1,0 +1,1 @@
+"""The frame layer: who is associated with whom, and who is retrained."""

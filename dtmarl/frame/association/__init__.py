@@ -1,0 +1,18 @@
+"""Association solvers: one file each, and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from dtmarl.frame.association.algorithm_1 import algorithm_1
+from dtmarl.frame.association.problem import AssociationProblem, AssociationResult
+from dtmarl.frame.association.rules import nearest, strongest
+
+Solver = Callable[[AssociationProblem], AssociationResult]
+
+SOLVERS: dict[str, Solver] = {
+    "algorithm-1": algorithm_1,
+    "nearest": nearest,
+    "strongest": strongest,
+}
+"""Association solvers by the name that a controller takes."""

@@ -1,0 +1,92 @@
+"""Problem P2, eq (12): the linear association problem with λ and Q fixed at their expectations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from dtmarl.config import ScenarioConfig
+from dtmarl.types import TwinView
+from dtmarl.units import Array
+
+UTILISATION = 0.75
+"""Part of the network's free compute that the fixed λ add up to; the rest lets users be placed."""
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationProblem:
+    """What an association solver is given; built from the twin's view alone."""
+
+    cost_s: Array  # [E, M, N] expected delay that user n adds when served by m
+    demand_flop_per_s: Array  # [E, N] fixed λ_n
+    capacity_flop_per_s: Array  # [E, M]
+    distance_m: Array  # [E, M, N]
+    gain_db: Array  # [E, M, N]
+    present_mask: Array  # [E, N]
+
+
+@dataclass(frozen=True, slots=True)
+class AssociationResult:
+    """An association and how good it provably is."""
+
+    association_mask: Array  # [E, M, N]
+    value_s: Array  # [E] objective of P2: mean expected delay of the present users
+    bound_s: Array  # [E] no association is better than this; -inf where nothing is proved
+    nodes: Array  # [E] branch-and-bound nodes
+
+
+def association_problem(
+    config: ScenarioConfig, view: TwinView, retrain_work: Array
+) -> AssociationProblem:
+    """P2 from a twin's view.
+
+    Each user's λ is fixed at a share of the network's free compute in proportion to its expected
+    work, and its task at the mean; its split then balances local and offloaded time, which gives
+    the delay Q·ab/(a + b) for a seconds per offloaded and b per local byte. A new link also moves
+    the model and the twin, spread over the slots of the decision.
+
+    Args:
+        config: the scenario.
+        view: the twin's view.
+        retrain_work: [E, N] c_n · w · δ.
+    """
+    task = view.mean_task_bytes
+    present = view.present_mask
+    # A site that the twin believes down gives its users nothing; it is priced, not forbidden.
+    free = np.maximum(view.free_flop_per_s, 1e-3 * config.compute.site_flop_per_s)
+    work = np.where(present, task * (1.0 + retrain_work), 0.0)
+    total_work = np.maximum(work.sum(axis=-1, keepdims=True), 1.0)
+    demand = UTILISATION * view.free_flop_per_s.sum(axis=-1, keepdims=True) * work / total_work
+
+    speed = np.minimum(np.maximum(demand[:, None, :], 1.0), free[..., None])
+    compute_s = config.compute.work_flop_per_byte * (1.0 + retrain_work[:, None, :]) / speed
+    offload_s = 1.0 / view.rate_bytes_per_s + compute_s
+    local_s = config.compute.work_flop_per_byte / config.compute.user_flop_per_s
+    delay = task[:, None, :] * offload_s * local_s / (offload_s + local_s)
+
+    before = view.association_mask
+    is_new = ~before & before.any(axis=1)[:, None, :]
+    overhead = (
+        config.traffic.result_bytes
+        + config.traffic.migration_bytes * is_new / view.slots_per_decision
+    )
+    return AssociationProblem(
+        cost_s=delay + overhead / view.rate_bytes_per_s,
+        demand_flop_per_s=demand,
+        capacity_flop_per_s=view.free_flop_per_s,
+        distance_m=view.distance_m,
+        gain_db=view.gain_db,
+        present_mask=present,
+    )
+
+
+def single_site_mask(site: Array, present_mask: Array, num_base_stations: int) -> Array:
+    """Association with one base station per user, [E, M, N], from its index [E, N]."""
+    return (site[:, None, :] == np.arange(num_base_stations)[:, None]) & present_mask[:, None, :]
+
+
+def mean_cost_s(problem: AssociationProblem, association_mask: Array) -> Array:
+    """Objective of P2 without its capacity term, [E] in seconds."""
+    users = np.maximum(problem.present_mask.sum(axis=-1), 1)
+    return np.where(association_mask, problem.cost_s, 0.0).sum(axis=(1, 2)) / users

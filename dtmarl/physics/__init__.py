@@ -1,0 +1,1 @@
+"""The paper's physics as pure functions on arrays with a leading axis E."""

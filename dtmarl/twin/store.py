@@ -1,0 +1,36 @@
+"""The twin's data store: images that users upload, with a capacity."""
+
+from __future__ import annotations
+
+from array_api_compat import array_namespace
+
+from dtmarl.units import Array
+
+
+def add_images(class_counts: Array, uploaded: Array, capacity: float) -> Array:
+    """Images of each class in each user's store after an upload, [E, N, K].
+
+    A full store makes room by evicting images at random, which thins every class alike.
+
+    Args:
+        class_counts: [E, N, K] images in the store.
+        uploaded: [E, N, K] images that arrive.
+        capacity: images that the store holds for each user.
+    """
+    xp = array_namespace(class_counts)
+    total_before = xp.sum(class_counts, axis=-1)
+    total_uploaded = xp.sum(uploaded, axis=-1)
+    kept = xp.maximum(capacity - total_uploaded, 0.0) / xp.maximum(total_before, 1.0)
+    return class_counts * xp.minimum(kept, 1.0)[..., None] + uploaded
+
+
+def class_mix(class_counts: Array) -> Array:
+    """Estimate of each user's class mix q_n from its store, [E, N, K].
+
+    One image of pseudo-count is spread over the classes, so that no estimate is zero, as eq (8)
+    divides by it, and an empty store means the uniform mix.
+    """
+    xp = array_namespace(class_counts)
+    num_classes = class_counts.shape[-1]
+    total = xp.sum(class_counts, axis=-1) + 1.0
+    return (class_counts + 1.0 / num_classes) / total[..., None]

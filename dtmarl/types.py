@@ -1,0 +1,189 @@
+"""The data that flows through dtmarl. Every array carries its axes in its comment.
+
+Axes: E environments, M base stations, N users, K image classes, S slots of one frame,
+B coherence blocks, G cells of the place map, A age bins. Unprefixed means true; what the twin
+believes lives in `Twin` and `TwinView`. All arrays of one instance belong to one backend.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from dtmarl.units import Array
+
+UPDATE_PLANS = ("incremental", "physical-only", "full")
+"""How a retraining is done; see `dtmarl.physics.learning.update_plan`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What stays the same for a whole episode."""
+
+    site_position_m: Array  # [M, 2]
+    context_library: Array  # [C, K] class mix of each context
+    vehicle_mask: Array  # [E, N]
+    mean_speed_m_per_s: Array  # [E, N]
+    fading_memory: Array  # [E, N] AR(1) coefficient from the Doppler shift
+    place_context: Array  # [E, G] context that a cell brings
+    arrival_frame: Array  # [E, N] first frame in which the user is there
+    departure_frame: Array  # [E, N] first frame in which it no longer is
+    failed_site: Array  # [E] index of the base station that fails, -1 for none
+    failure_frame: Array  # [E] first frame of the outage
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """The part of the state that no decision influences, at one slot."""
+
+    position_m: Array  # [E, N, 2]
+    velocity_m_per_s: Array  # [E, N, 2]
+    heading: Array  # [E, N, 2] unit vector of the mean velocity
+    cell: Array  # [E, N] index into the place map
+    context: Array  # [E, N] index into the context library
+    line_of_sight_latent: Array  # [E, M, N] in (0, 1): line of sight where below its probability
+    shadowing_latent: Array  # [E, M, N] standard normal
+    fading_latent: Array  # [E, M, N, B, 2] standard normal, real and imaginary part
+    own_load_latent: Array  # [E, M] standard normal
+
+
+@dataclass(frozen=True, slots=True)
+class WorldFrame:
+    """The uncontrolled world over the S slots of a frame, computed in one go."""
+
+    position_m: Array  # [S, E, N, 2]
+    cell: Array  # [S, E, N]
+    class_mix: Array  # [S, E, N, K] true class distribution of the images
+    gain: Array  # [S, E, M, N] linear power gain h
+    task_bytes: Array  # [S, E, N] Q_n
+    free_flop_per_s: Array  # [S, E, M] λ_m^BS minus the own load; 0 while a site is down
+    present_mask: Array  # [E, N] users in the network during this frame
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """The users' image classifiers."""
+
+    recall: Array  # [E, N, K]
+    real_samples: Array  # [E, N, K] uploaded images set aside for the running retraining
+    twin_samples: Array  # [E, N, K] generated images set aside for it
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """One synchronisation message per user and site, on its way to the twin."""
+
+    received_mask: Array  # [E, N] False: nothing was sent, or it was lost
+    position_m: Array  # [E, N, 2]
+    gain_db: Array  # [E, M, N]
+    free_flop_per_s: Array  # [E, M]
+    sent_slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class Twin:
+    """The digital twin: what the network side knows and believes. Never a view on the truth."""
+
+    in_flight: tuple[Report, ...]
+    present_mask: Array  # [E, N] users that are registered
+    position_m: Array  # [E, N, 2]
+    velocity_m_per_s: Array  # [E, N, 2]
+    gain_db: Array  # [E, M, N] smoothed
+    free_flop_per_s: Array  # [E, M]
+    task_bytes: Array  # [E, N] announced for the coming slot, or the mean where that was lost
+    mean_task_bytes: Array  # [E, N]
+    report_slot: Array  # [E, N] slot that the newest report describes
+    class_counts: Array  # [E, N, K] images in the store
+    generated_mix: Array  # [E, N, K] p of eq (8)
+    slot_accuracy: Array  # [E, N] measured in the newest slot
+    frame_accuracy: Array  # [E, N] mean over the newest complete frame, eq (13)
+    accuracy_sum: Array  # [E, N] running sum of the current frame
+    accuracy_slots: Array  # [E, N] slots in that sum
+    model_age_slots: Array  # [E, N] T_n^dur
+    history_sum: Array  # [E, G, A] measured accuracy by place and model age
+    history_count: Array  # [E, G, A]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrameDecision:
+    """What the frame layer decides; single environments may leave the axis E away.
+
+    Attributes:
+        association_mask: [E, M, N] bool, v of eq (11c); every present user has 1 to M sites.
+        retrain_mask: [E, N] bool, c of eq (11b).
+        update_plan: how retraining is done, one of `UPDATE_PLANS`.
+    """
+
+    association_mask: Array
+    retrain_mask: Array
+    update_plan: str = "incremental"
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """The decision in force, and what it has brought about so far."""
+
+    association_mask: Array  # [E, M, N]
+    new_link_mask: Array  # [E, M, N] links that still have to move model and twin
+    retrain_mask: Array  # [E, N]
+    update_plan: str
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Everything an environment is, between two slots."""
+
+    slot: int
+    scene: Scene
+    world: World  # at the end of `frame`
+    frame: WorldFrame  # the frame that contains `slot`
+    models: Models
+    twin: Twin
+    control: Control
+
+
+@dataclass(frozen=True, slots=True)
+class Action:
+    """Weights in [0, 1] as the agents give them; only their ratios matter."""
+
+    allocation_weight: Array  # [E, M, N] of each base station over the users
+    split_weight: Array  # [E, N, 1 + M] of each user over itself and the base stations
+
+
+@dataclass(frozen=True, slots=True)
+class SlotOutcome:
+    """What happened in one slot."""
+
+    system_delay_s: Array  # [E] eq (11a)
+    delay_s: Array  # [E, N] L_n
+    retrain_delay_s: Array  # [E, N] c_n · max_m L_mn^DT
+    local_bytes: Array  # [E, N] Q_n^L
+    offloaded_bytes: Array  # [E, M, N] Q_mn
+    allocation_flop_per_s: Array  # [E, M, N] λ_mn
+    rate_bytes_per_s: Array  # [E, M, N] R_mn, 0 where not associated
+    link_mask: Array  # [E, M, N] associated and up
+    accuracy: Array  # [E, N] expected accuracy of the slot
+    measured_accuracy: Array  # [E, N] on the finite number of images in the slot
+    breakout_mask: Array  # [E, N] accuracy constraint violated
+    retrain_mask: Array  # [E, N]
+    present_mask: Array  # [E, N]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TwinView:
+    """What a frame controller is shown: the twin's estimates and the network's known constants."""
+
+    slot: int
+    slots_per_decision: int
+    present_mask: Array  # [E, N]
+    association_mask: Array  # [E, M, N] of the frame that ends
+    distance_m: Array  # [E, M, N] from the believed position to each site
+    gain_db: Array  # [E, M, N]
+    rate_bytes_per_s: Array  # [E, M, N] expected over the frame
+    free_flop_per_s: Array  # [E, M]
+    mean_task_bytes: Array  # [E, N]
+    class_mix: Array  # [E, N, K] believed class distribution
+    forecast_accuracy: Array  # [E, N] eq (14), for the coming frame
+    frame_accuracy: Array  # [E, N] eq (13), of the frame that ends
+    slot_accuracy: Array  # [E, N] of the newest slot
+    model_age_slots: Array  # [E, N]
+    report_age_slots: Array  # [E, N]

@@ -1,0 +1,218 @@
+"""The world that no decision influences, a frame at a time: movement, contexts, channels, load.
+
+Because nothing here depends on an action, a whole frame is computed in a few array operations, and
+two policies that run with the same seed meet exactly the same world.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from dtmarl.config import ScenarioConfig
+from dtmarl.physics import compute, context, mobility
+from dtmarl.physics.channel import CHANNELS, process
+from dtmarl.randomness import Noise
+from dtmarl.types import Scene, World, WorldFrame
+from dtmarl.units import Array
+
+
+def initial_scene(config: ScenarioConfig, noise: Noise) -> Scene:
+    """What an episode fixes: sites, contexts, who is a vehicle, who comes and goes, what fails.
+
+    Args:
+        config: the scenario.
+        noise: from `EnvironmentStreams.draw_reset`.
+    """
+    moves = config.mobility
+    vehicle_mask = noise["vehicle"] < moves.vehicle_fraction
+    speeds = (moves.pedestrian_speed_m_per_s, moves.vehicle_speed_m_per_s)
+    memories = [
+        process.fading_memory(speed, moves.slot_spacing_s, config.radio.carrier_hz)
+        for speed in speeds
+    ]
+    arrival, departure = _presence(config, noise)
+    failed_site, failure_frame = _outage(config, noise)
+    return Scene(
+        site_position_m=mobility.site_positions_m(config.num_base_stations, moves),
+        context_library=context.context_library(config.learning),
+        vehicle_mask=vehicle_mask,
+        mean_speed_m_per_s=np.where(vehicle_mask, speeds[1], speeds[0]),
+        fading_memory=np.where(vehicle_mask, memories[1], memories[0]),
+        place_context=_whole_number(noise["place_context"], config.learning.num_contexts),
+        arrival_frame=arrival,
+        departure_frame=departure,
+        failed_site=failed_site,
+        failure_frame=failure_frame,
+    )
+
+
+def initial_world(config: ScenarioConfig, scene: Scene, noise: Noise) -> World:
+    """Where everything is before the first slot, drawn from the stationary distributions."""
+    moves = config.mobility
+    extent = np.asarray([moves.width_m, moves.height_m])
+    angle = 2.0 * math.pi * noise["heading"]
+    heading = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    position = noise["position"] * extent
+    center = (0.25 + 0.5 * noise["hotspot_center"])[:, None, :] * extent
+    near_center = center + moves.hotspot_radius_m * noise["hotspot_offset"]
+    in_hotspot = (noise["hotspot"] < moves.hotspot_fraction)[..., None]
+    position = np.where(in_hotspot, np.clip(near_center, 0.0, extent), position)
+    speed = scene.mean_speed_m_per_s[..., None]
+    cell = mobility.cell_index(position, moves, config.learning.cells_per_side)
+    return World(
+        position_m=position,
+        velocity_m_per_s=speed * (heading + moves.speed_spread * noise["velocity"]),
+        heading=heading,
+        cell=cell,
+        context=np.take_along_axis(scene.place_context, cell, axis=1),
+        line_of_sight_latent=noise["line_of_sight"],
+        shadowing_latent=noise["shadowing"],
+        fading_latent=noise["fading"],
+        own_load_latent=noise["own_load"],
+    )
+
+
+def advance_frame(
+    config: ScenarioConfig, scene: Scene, world: World, frame_index: int, noise: Noise
+) -> tuple[World, WorldFrame]:
+    """Let the world run through one frame.
+
+    Args:
+        config: the scenario.
+        scene: what the episode fixes.
+        world: the world before the frame.
+        frame_index: number of the frame, from 0.
+        noise: [E, S, …], from `EnvironmentStreams.draw_frame`.
+
+    Returns:
+        The world at the frame's last slot, and its path over the frame's slots.
+    """
+    xp = array_namespace(world.position_m)
+    by_slot = {name: xp.moveaxis(block, 1, 0) for name, block in noise.items()}
+    moved = _move(config, scene, world, by_slot)
+    position, cells, contexts = (xp.stack([step[i] for step in moved], axis=0) for i in (0, 3, 4))
+    before = xp.concat([world.position_m[None, ...], position[:-1, ...]], axis=0)
+    step = position - before
+    moved_m = xp.sqrt(step[..., 0] * step[..., 0] + step[..., 1] * step[..., 1])
+
+    model = CHANNELS[config.radio.channel]
+    distance = mobility.distance_m(position, scene.site_position_m)
+    sight_latent = process.line_of_sight_latent(
+        world.line_of_sight_latent,
+        moved_m,
+        by_slot["line_of_sight_renewal"],
+        by_slot["line_of_sight"],
+        model.line_of_sight_correlation_m,
+    )
+    sight_mask = sight_latent < model.line_of_sight_probability(distance)
+    correlation_m = process.by_line_of_sight(sight_mask, model.shadowing_correlation_m, distance)
+    shadowing = process.autoregress(
+        world.shadowing_latent,
+        xp.exp(-moved_m[:, :, None, :] / correlation_m),
+        by_slot["shadowing"],
+    )
+    fading = process.autoregress(
+        world.fading_latent, scene.fading_memory[None, :, None, :, None, None], by_slot["fading"]
+    )
+    own_load = process.autoregress(
+        world.own_load_latent,
+        xp.full_like(world.own_load_latent[None, ...], config.compute.own_load_memory),
+        by_slot["own_load"],
+    )
+    frame = WorldFrame(
+        position_m=position,
+        cell=cells,
+        class_mix=scene.context_library[contexts],
+        gain=process.gain(model, distance, sight_mask, shadowing, fading, config.radio),
+        task_bytes=context.task_bytes(by_slot["task"], config.traffic),
+        free_flop_per_s=xp.where(
+            _up_mask(config, scene, frame_index)[None, ...],
+            compute.free_flop_per_s(own_load, config.compute),
+            0.0,
+        ),
+        present_mask=(scene.arrival_frame <= frame_index) & (frame_index < scene.departure_frame),
+    )
+    position_end, velocity, heading, cell, users_context = moved[-1]
+    return (
+        World(
+            position_m=position_end,
+            velocity_m_per_s=velocity,
+            heading=heading,
+            cell=cell,
+            context=users_context,
+            line_of_sight_latent=sight_latent[-1, ...],
+            shadowing_latent=shadowing[-1, ...],
+            fading_latent=fading[-1, ...],
+            own_load_latent=own_load[-1, ...],
+        ),
+        frame,
+    )
+
+
+def _move(
+    config: ScenarioConfig, scene: Scene, world: World, by_slot: Noise
+) -> list[tuple[Array, Array, Array, Array, Array]]:
+    """Position, velocity, heading, cell and context after each slot of a frame."""
+    learning = config.learning
+    at = (world.position_m, world.velocity_m_per_s, world.heading, world.cell, world.context)
+    path = []
+    for slot in range(config.slots_per_frame):
+        position, velocity, heading = mobility.move(
+            at[0], at[1], at[2], scene.mean_speed_m_per_s, by_slot["velocity"][slot, ...],
+            config.mobility,
+        )  # fmt: skip
+        cell = mobility.cell_index(position, config.mobility, learning.cells_per_side)
+        users_context = context.next_context(
+            at[4], at[3], cell, scene.place_context, by_slot["context_switch"][slot, ...],
+            by_slot["context"][slot, ...], learning,
+        )  # fmt: skip
+        at = (position, velocity, heading, cell, users_context)
+        path.append(at)
+    return path
+
+
+def _up_mask(config: ScenarioConfig, scene: Scene, frame_index: int) -> Array:
+    """Base stations that work during a frame, [E, M]."""
+    xp = array_namespace(scene.failed_site)
+    site = xp.arange(config.num_base_stations)
+    away = (scene.failure_frame <= frame_index) & (
+        frame_index < scene.failure_frame + config.outage.duration_frames
+    )
+    return ~((site == scene.failed_site[:, None]) & away[:, None])
+
+
+def _presence(config: ScenarioConfig, noise: Noise) -> tuple[Array, Array]:
+    """First frame in which each user is there, and first in which it no longer is, [E, N] each."""
+    n, frames = config.max_users, config.frames_per_episode
+    user = np.arange(n)
+    never = frames + 1
+    if not config.churn.enabled:
+        span = config.max_users - config.min_users + 1
+        count = config.min_users + _whole_number(noise["num_users"], span)
+        there = user < count[:, None]
+        return np.where(there, 0, never), np.full_like(noise["arrival"], never, dtype=np.int64)
+    # A user index is used once an episode: it arrives once and leaves at most once.
+    resident = user < config.min_users
+    at_start = resident | (noise["initially_there"] < config.churn.initial_fraction)
+    arrival = np.where(at_start, 0, 1 + _whole_number(noise["arrival"], frames - 1))
+    stay = 1 + np.floor(-(config.churn.mean_stay_frames - 1) * np.log1p(-noise["stay"]))
+    departure = np.where(resident, never, arrival + stay.astype(np.int64))
+    return arrival, departure
+
+
+def _outage(config: ScenarioConfig, noise: Noise) -> tuple[Array, Array]:
+    """Index of the failing base station (-1: none) and the first frame of its outage, [E] each."""
+    if not config.outage.enabled:
+        none = np.full(noise["failed_site"].shape, -1)
+        return none, none
+    last_start = config.frames_per_episode - config.outage.duration_frames - 1
+    site = _whole_number(noise["failed_site"], config.num_base_stations)
+    return site, 1 + _whole_number(noise["failure_frame"], last_start)
+
+
+def _whole_number(uniform: Array, count: int) -> Array:
+    """Uniform whole numbers in [0, count) from uniform numbers in [0, 1)."""
+    return np.minimum(np.floor(uniform * count), count - 1).astype(np.int64)
