@@ -192,7 +192,7 @@ class TwinConfig(ConfigGroup):
     task_noise: float = number(0.05, low=0, high=1, doc="relative std of an announced task size")
     task_loss: float = number(0.05, low=0, high=1, doc="chance that an announcement is lost")
     store_images: float = number(1500.0, above=0, doc="images that the store keeps for each user")
-    forecast_prior: float = number(20.0, above=0, doc="samples the user's own accuracy counts for")
+    forecast_prior: float = number(2.0, above=0, doc="frames the user's own accuracy counts for")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -297,5 +297,7 @@ class ScenarioConfig(ConfigGroup):
         except json.JSONDecodeError as error:
             raise ValueError(f"expected a scenario as JSON: {error}") from error
         if not isinstance(data, dict):
-            raise ValueError(f"expected a JSON object of scenario fields, got {type(data).__name__}")
+            raise ValueError(
+                f"expected a JSON object of scenario fields, got {type(data).__name__}"
+            )
         return cls().replace(**data)

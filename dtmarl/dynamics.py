@@ -7,13 +7,11 @@ meets the physics). All randomness comes in as arrays.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
-from array_api_compat import array_namespace
 
 from dtmarl import world
 from dtmarl.accuracy import AccuracyEngine
+from dtmarl.backend import Array, namespace
 from dtmarl.config import ScenarioConfig
 from dtmarl.physics import compute, learning, link
 from dtmarl.randomness import Noise, at_slot
@@ -26,7 +24,6 @@ from dtmarl.types import (
     SlotOutcome,
     State,
 )
-from dtmarl.units import Array
 
 
 def initial_state(
@@ -79,14 +76,13 @@ def begin_frame(config: ScenarioConfig, state: State, decision: FrameDecision) -
         ValueError: a shape or dtype is off, a present user has no base station (11d), an absent
             one has any, an absent one is retrained, or the update plan is unknown.
     """
-    xp = array_namespace(state.models.recall)
+    xp = namespace(state.models.recall)
     present = state.frame.present_mask
     association, retrain = _checked_decision(config, decision, present)
     before = state.control.association_mask
     had_link = xp.any(before, axis=1)[:, None, :]
     pending = state.control.new_link_mask & association
-    return replace(
-        state,
+    return state._replace(
         control=Control(
             association_mask=association,
             new_link_mask=(association & ~before & had_link) | pending,
@@ -125,15 +121,13 @@ def step_slot(
     twin = model.observe_slot(config, state.scene, state.twin, outcome, uploaded)
     control = state.control
     used = outcome.link_mask
-    control = replace(control, new_link_mask=control.new_link_mask & ~used)
+    control = control._replace(new_link_mask=control.new_link_mask & ~used)
     if closes_decision:
         models = _retrain(config, engine, models, control, noise["update"])
-        twin = model.close_frame(twin, control.retrain_mask)
-        control = replace(
-            control, retrain_mask=array_namespace(used).zeros_like(control.retrain_mask)
-        )
+        twin = model.close_frame(config, twin, control.retrain_mask)
+        control = control._replace(retrain_mask=namespace(used).zeros_like(control.retrain_mask))
     return (
-        replace(state, slot=state.slot + 1, models=models, twin=twin, control=control),
+        state._replace(slot=state.slot + 1, models=models, twin=twin, control=control),
         outcome,
     )
 
@@ -153,19 +147,17 @@ def enter_slot(config: ScenarioConfig, state: State, frame_noise: Noise) -> Stat
         )
         here = frame.present_mask
         control = state.control
-        state = replace(
-            state,
+        state = state._replace(
             world=moved,
             frame=frame,
-            control=replace(
-                control,
+            control=control._replace(
                 association_mask=control.association_mask & here[:, None, :],
                 new_link_mask=control.new_link_mask & here[:, None, :],
             ),
         )
     noise = at_slot(frame_noise, s)
-    return replace(
-        state, twin=mirror.synchronise(config, state.twin, state.frame, state.slot, noise)
+    return state._replace(
+        twin=mirror.synchronise(config, state.twin, state.frame, state.slot, noise)
     )
 
 
@@ -180,7 +172,7 @@ def slot_outcome(
         action: weights in [0, 1].
         accuracy_noise: [E, N] standard normal, for the finite sample of images.
     """
-    xp = array_namespace(state.models.recall)
+    xp = namespace(state.models.recall)
     s = state.slot % config.slots_per_frame
     frame, control = state.frame, state.control
     present = frame.present_mask
@@ -231,7 +223,7 @@ def _collect(
     config: ScenarioConfig, state: State, outcome: SlotOutcome, noise: Array
 ) -> tuple[Models, Array]:
     """Set aside training data of a slot for users under retraining; also what was uploaded."""
-    xp = array_namespace(noise)
+    xp = namespace(noise)
     s = state.slot % config.slots_per_frame
     images = xp.sum(outcome.offloaded_bytes, axis=1) / config.traffic.image_bytes
     uploaded = learning.uploaded_class_counts(images, state.frame.class_mix[s, ...], noise)
@@ -240,8 +232,7 @@ def _collect(
     generated = generator.generated_samples(state.twin.generated_mix, images, plan.twin_fraction)
     models = state.models
     return (
-        replace(
-            models,
+        models._replace(
             real_samples=models.real_samples + taken * plan.real_fraction * uploaded,
             twin_samples=models.twin_samples + taken * generated,
         ),
@@ -253,7 +244,7 @@ def _retrain(
     config: ScenarioConfig, engine: AccuracyEngine, models: Models, control: Control, noise: Array
 ) -> Models:
     """Put retrained models into use and start collecting afresh."""
-    xp = array_namespace(noise)
+    xp = namespace(noise)
     total = xp.sum(models.real_samples + models.twin_samples, axis=-1)
     kept = xp.minimum(config.learning.max_samples / xp.maximum(total, 1.0), 1.0)[..., None]
     plan = learning.update_plan(control.update_plan, config.learning)
@@ -272,7 +263,7 @@ def _checked_decision(
     if not isinstance(decision, FrameDecision):
         raise ValueError(f"decision: expected a FrameDecision, got {type(decision).__name__}")
     learning.update_plan(decision.update_plan, config.learning)
-    xp = array_namespace(present)
+    xp = namespace(present)
     e, n = present.shape
     shapes = {
         "association_mask": (e, config.num_base_stations, n),

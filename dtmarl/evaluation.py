@@ -1,2 +1,6 @@
-class Report: pass
-def evaluate(): pass
+class Report:
+    pass
+
+
+def evaluate():
+    pass

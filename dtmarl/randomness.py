@@ -11,8 +11,8 @@ from math import prod
 
 import numpy as np
 
+from dtmarl.backend import Array
 from dtmarl.config import ScenarioConfig
-from dtmarl.units import Array
 
 Noise = dict[str, Array]
 """Named blocks of standard normal or uniform numbers, [E, S, …] (a frame) or [E, …] (a reset)."""
@@ -41,9 +41,7 @@ class EnvironmentStreams:
         return self._draw(self._frame_layout, self._generators)
 
     @staticmethod
-    def _draw(
-        layouts: tuple[Layout, Layout], generators: Iterable[np.random.Generator]
-    ) -> Noise:
+    def _draw(layouts: tuple[Layout, Layout], generators: Iterable[np.random.Generator]) -> Noise:
         generators = list(generators)
         noise: Noise = {}
         normal, uniform = layouts

@@ -8,15 +8,15 @@ believes lives in `Twin` and `TwinView`. All arrays of one instance belong to on
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from dtmarl.units import Array
+from dtmarl.backend import Array
 
 UPDATE_PLANS = ("incremental", "physical-only", "full")
 """How a retraining is done; see `dtmarl.physics.learning.update_plan`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Scene:
+class Scene(NamedTuple):
     """What stays the same for a whole episode."""
 
     site_position_m: Array  # [M, 2]
@@ -31,8 +31,7 @@ class Scene:
     failure_frame: Array  # [E] first frame of the outage
 
 
-@dataclass(frozen=True, slots=True)
-class World:
+class World(NamedTuple):
     """The part of the state that no decision influences, at one slot."""
 
     position_m: Array  # [E, N, 2]
@@ -46,8 +45,7 @@ class World:
     own_load_latent: Array  # [E, M] standard normal
 
 
-@dataclass(frozen=True, slots=True)
-class WorldFrame:
+class WorldFrame(NamedTuple):
     """The uncontrolled world over the S slots of a frame, computed in one go."""
 
     position_m: Array  # [S, E, N, 2]
@@ -59,8 +57,7 @@ class WorldFrame:
     present_mask: Array  # [E, N] users in the network during this frame
 
 
-@dataclass(frozen=True, slots=True)
-class Models:
+class Models(NamedTuple):
     """The users' image classifiers."""
 
     recall: Array  # [E, N, K]
@@ -68,8 +65,7 @@ class Models:
     twin_samples: Array  # [E, N, K] generated images set aside for it
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """One synchronisation message per user and site, on its way to the twin."""
 
     received_mask: Array  # [E, N] False: nothing was sent, or it was lost
@@ -79,8 +75,7 @@ class Report:
     sent_slot: int
 
 
-@dataclass(frozen=True, slots=True)
-class Twin:
+class Twin(NamedTuple):
     """The digital twin: what the network side knows and believes. Never a view on the truth."""
 
     in_flight: tuple[Report, ...]
@@ -118,8 +113,7 @@ class FrameDecision:
     update_plan: str = "incremental"
 
 
-@dataclass(frozen=True, slots=True)
-class Control:
+class Control(NamedTuple):
     """The decision in force, and what it has brought about so far."""
 
     association_mask: Array  # [E, M, N]
@@ -128,8 +122,7 @@ class Control:
     update_plan: str
 
 
-@dataclass(frozen=True, slots=True)
-class State:
+class State(NamedTuple):
     """Everything an environment is, between two slots."""
 
     slot: int
@@ -141,16 +134,14 @@ class State:
     control: Control
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(NamedTuple):
     """Weights in [0, 1] as the agents give them; only their ratios matter."""
 
     allocation_weight: Array  # [E, M, N] of each base station over the users
     split_weight: Array  # [E, N, 1 + M] of each user over itself and the base stations
 
 
-@dataclass(frozen=True, slots=True)
-class SlotOutcome:
+class SlotOutcome(NamedTuple):
     """What happened in one slot."""
 
     system_delay_s: Array  # [E] eq (11a)
@@ -168,8 +159,7 @@ class SlotOutcome:
     present_mask: Array  # [E, N]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TwinView:
+class TwinView(NamedTuple):
     """What a frame controller is shown: the twin's estimates and the network's known constants."""
 
     slot: int

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
-from array_api_compat import array_namespace
-
-Array = Any
-"""A NumPy array or a torch tensor; the shape is given in each docstring."""
+from dtmarl.backend import Array, namespace
 
 BITS_PER_BYTE = 8.0
 _LN10_OVER_10 = math.log(10.0) / 10.0
@@ -25,11 +21,11 @@ def dbm_to_w(power_dbm: float) -> float:
 
 def db_to_linear(ratio_db: Array) -> Array:
     """Linear power ratio of a ratio in dB, any shape."""
-    xp = array_namespace(ratio_db)
+    xp = namespace(ratio_db)
     return xp.exp(ratio_db * _LN10_OVER_10)
 
 
 def linear_to_db(ratio: Array) -> Array:
     """Ratio in dB of a positive linear power ratio, any shape."""
-    xp = array_namespace(ratio)
+    xp = namespace(ratio)
     return xp.log(ratio) / _LN10_OVER_10

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from array_api_compat import array_namespace
 
+from dtmarl.backend import Array, namespace
 from dtmarl.config import ScenarioConfig
 from dtmarl.physics import compute, context, mobility
 from dtmarl.physics.channel import CHANNELS, process
 from dtmarl.randomness import Noise
 from dtmarl.types import Scene, World, WorldFrame
-from dtmarl.units import Array
 
 
 def initial_scene(config: ScenarioConfig, noise: Noise) -> Scene:
@@ -90,7 +89,7 @@ def advance_frame(
     Returns:
         The world at the frame's last slot, and its path over the frame's slots.
     """
-    xp = array_namespace(world.position_m)
+    xp = namespace(world.position_m)
     by_slot = {name: xp.moveaxis(block, 1, 0) for name, block in noise.items()}
     moved = _move(config, scene, world, by_slot)
     position, cells, contexts = (xp.stack([step[i] for step in moved], axis=0) for i in (0, 3, 4))
@@ -176,7 +175,7 @@ def _move(
 
 def _up_mask(config: ScenarioConfig, scene: Scene, frame_index: int) -> Array:
     """Base stations that work during a frame, [E, M]."""
-    xp = array_namespace(scene.failed_site)
+    xp = namespace(scene.failed_site)
     site = xp.arange(config.num_base_stations)
     away = (scene.failure_frame <= frame_index) & (
         frame_index < scene.failure_frame + config.outage.duration_frames

@@ -10,13 +10,12 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from array_api_compat import array_namespace
 
+from dtmarl.backend import Array, namespace
 from dtmarl.config import ScenarioConfig
 from dtmarl.physics import learning
 from dtmarl.twin import forecast, model, store
 from dtmarl.types import UPDATE_PLANS, State
-from dtmarl.units import Array
 
 RATE_UNIT_BYTES_PER_S = 1e3
 _RATE_DECADES = 5.0
@@ -64,7 +63,7 @@ class Layout:
     def join(self, values: dict[str, Array]) -> Array:
         """The vector [..., size] from its blocks [..., width], clipped to the bounds."""
         parts = [values[block.name] for block in self.blocks]
-        xp = array_namespace(parts[0])
+        xp = namespace(parts[0])
         joined = xp.concat(parts, axis=-1)
         low, high = self.bounds
         return xp.astype(
@@ -143,7 +142,7 @@ class Observations:
         Rows of absent users are zero.
         """
         config, twin, control = self._config, state.twin, state.control
-        xp = array_namespace(twin.task_bytes)
+        xp = namespace(twin.task_bytes)
         e, n = twin.task_bytes.shape
         m = config.num_base_stations
         real = twin.task_bytes.dtype
@@ -196,7 +195,7 @@ class Observations:
     def global_state(self, state: State) -> Array:
         """The twin's whole state for centralised critics, [E, state.size] float32."""
         config, twin, control = self._config, state.twin, state.control
-        xp = array_namespace(twin.task_bytes)
+        xp = namespace(twin.task_bytes)
         real = twin.task_bytes.dtype
         e = twin.task_bytes.shape[0]
         present = xp.astype(twin.present_mask, real)
@@ -218,14 +217,15 @@ class Observations:
             "training": work / (1.0 + work),
         }
         values = {
-            name: xp.reshape(
-                value * (present if value.ndim == 2 else present[..., None]), (e, -1)
-            )
+            name: xp.reshape(value * (present if value.ndim == 2 else present[..., None]), (e, -1))
             for name, value in per_user.items()
         }
         gain = (twin.gain_db + _GAIN_OFFSET_DB) / _GAIN_SCALE_DB * present[:, None, :]
         values |= {
-            **{name: xp.full((e, 1), value, dtype=real) for name, value in self._clock(state).items()},
+            **{
+                name: xp.full((e, 1), value, dtype=real)
+                for name, value in self._clock(state).items()
+            },
             "present": present,
             "gain": xp.reshape(gain, (e, -1)),
             "free_compute": twin.free_flop_per_s / config.compute.site_flop_per_s,
@@ -243,7 +243,7 @@ class Observations:
 
     def _work(self, state: State) -> Array:
         """c·w·δ of every user, [E, N]."""
-        xp = array_namespace(state.twin.task_bytes)
+        xp = namespace(state.twin.task_bytes)
         plan = learning.update_plan(state.control.update_plan, self._config.learning)
         return plan.work * xp.astype(state.control.retrain_mask, state.twin.task_bytes.dtype)
 
@@ -258,7 +258,7 @@ class Observations:
 
 def scaled_rate(rate_bytes_per_s: Array) -> Array:
     """A rate as observations carry it, of order one."""
-    xp = array_namespace(rate_bytes_per_s)
+    xp = namespace(rate_bytes_per_s)
     return xp.log10(1.0 + rate_bytes_per_s / RATE_UNIT_BYTES_PER_S) / _RATE_DECADES
 
 
@@ -268,7 +268,4 @@ def unscaled_rate(scaled: Array) -> Array:
 
 
 def _largest_work(config: ScenarioConfig) -> float:
-    return max(
-        learning.update_plan(name, config.learning).work for name in UPDATE_PLANS
-    )
-
+    return max(learning.update_plan(name, config.learning).work for name in UPDATE_PLANS)

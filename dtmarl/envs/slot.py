@@ -15,12 +15,12 @@ from pettingzoo import ParallelEnv
 
 from dtmarl import dynamics
 from dtmarl.accuracy import ENGINES
+from dtmarl.backend import Array
 from dtmarl.config import ScenarioConfig
 from dtmarl.envs.observation import Observations
 from dtmarl.randomness import EnvironmentStreams
 from dtmarl.twin import model
 from dtmarl.types import Action, FrameDecision, SlotOutcome, State, TwinView
-from dtmarl.units import Array
 
 AgentDict = dict[str, Any]
 StepResult = tuple[AgentDict, AgentDict, AgentDict, AgentDict, AgentDict]

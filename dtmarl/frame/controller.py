@@ -52,7 +52,9 @@ class Scheme(ConfigGroup):
             ("allocation", self.allocation, ("slot", "frame")),
         ):
             if value not in allowed:
-                raise ValueError(f"Scheme.{label}: expected one of {sorted(allowed)}, got {value!r}")
+                raise ValueError(
+                    f"Scheme.{label}: expected one of {sorted(allowed)}, got {value!r}"
+                )
 
     def slots_per_decision(self, config: ScenarioConfig) -> int:
         """S, or 1 for a scheme that decides every slot."""

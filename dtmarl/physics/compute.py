@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from array_api_compat import array_namespace
-
+from dtmarl.backend import Array, namespace
 from dtmarl.config import ComputeConfig
-from dtmarl.units import Array
 
 SMALLEST_WEIGHT = 1e-3
 """A served user's weight is at least this, so that no offloaded task waits forever."""
@@ -24,7 +22,7 @@ def free_flop_per_s(own_load_latent: Array, compute: ComputeConfig) -> Array:
         own_load_latent: [..., M] standard normal.
         compute: capacity and largest own load.
     """
-    xp = array_namespace(own_load_latent)
+    xp = namespace(own_load_latent)
     load = compute.own_load_max * (0.5 + 0.25 * own_load_latent)
     load = xp.minimum(xp.maximum(load, 0.0), compute.own_load_max)
     return compute.site_flop_per_s * (1.0 - load)
@@ -42,7 +40,7 @@ def offloaded_bytes(task_bytes: Array, split_weight: Array, link_mask: Array) ->
     Returns:
         [E, M, N], zero where there is no link.
     """
-    xp = array_namespace(task_bytes)
+    xp = namespace(task_bytes)
     remote = xp.where(link_mask, xp.permute_dims(split_weight[..., 1:], (0, 2, 1)), 0.0)
     total = split_weight[..., 0] + xp.sum(remote, axis=1)
     # A total of zero means no remote weight either: any divisor gives the all-local split.
@@ -63,7 +61,7 @@ def allocation_flop_per_s(
     Returns:
         [E, M, N] in FLOP/s; sums over N to at most the free power, zero where there is no link.
     """
-    xp = array_namespace(allocation_weight)
+    xp = namespace(allocation_weight)
     weight = xp.where(link_mask, xp.maximum(allocation_weight, SMALLEST_WEIGHT), 0.0)
     total = xp.sum(weight, axis=-1)
     per_weight = free_flop_per_s * _SHRINK / xp.where(total > 0.0, total, 1.0)
@@ -82,7 +80,7 @@ def site_delay_s(
 
     Zero where nothing is offloaded.
     """
-    xp = array_namespace(offloaded_bytes)
+    xp = namespace(offloaded_bytes)
     busy_mask = offloaded_bytes > 0.0
     speed = xp.where(busy_mask, allocation_flop_per_s, 1.0)
     return offloaded_bytes * work_flop_per_byte / speed

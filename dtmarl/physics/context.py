@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from array_api_compat import array_namespace
 
+from dtmarl.backend import Array, namespace
 from dtmarl.config import LearningConfig, TrafficConfig
-from dtmarl.units import Array
 
 
 def context_library(learning: LearningConfig) -> Array:
@@ -45,7 +44,7 @@ def next_context(
     Returns:
         [E, N] integer.
     """
-    xp = array_namespace(context)
+    xp = namespace(context)
     jump = xp.astype(xp.floor(choice * learning.num_contexts), context.dtype)
     result = xp.where(switch < learning.context_switch_probability, jump, context)
     if learning.context_follows_place:

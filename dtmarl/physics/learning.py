@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from array_api_compat import array_namespace
-
+from dtmarl.backend import Array, namespace
 from dtmarl.config import LearningConfig
-from dtmarl.units import Array
 
 
 class UpdatePlan(NamedTuple):
@@ -48,7 +46,7 @@ def expected_accuracy(recall: Array, class_mix: Array) -> Array:
         recall: [E, N, K] per-class recall ρ.
         class_mix: [E, N, K] class mix q.
     """
-    return array_namespace(recall).sum(recall * class_mix, axis=-1)
+    return namespace(recall).sum(recall * class_mix, axis=-1)
 
 
 def measured_accuracy(accuracy: Array, num_images: Array, noise: Array) -> Array:
@@ -61,7 +59,7 @@ def measured_accuracy(accuracy: Array, num_images: Array, noise: Array) -> Array
         num_images: [E, N] images classified in the slot.
         noise: [E, N] standard normal.
     """
-    xp = array_namespace(accuracy)
+    xp = namespace(accuracy)
     std = xp.sqrt(accuracy * (1.0 - accuracy) / num_images)
     return xp.minimum(xp.maximum(accuracy + std * noise, 0.0), 1.0)
 
@@ -76,6 +74,6 @@ def uploaded_class_counts(num_images: Array, class_mix: Array, noise: Array) -> 
         class_mix: [E, N, K] true class mix.
         noise: [E, N, K] standard normal.
     """
-    xp = array_namespace(class_mix)
+    xp = namespace(class_mix)
     mean = num_images[..., None] * class_mix
     return xp.maximum(mean + xp.sqrt(mean * (1.0 - class_mix)) * noise, 0.0)

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import math
 
-from array_api_compat import array_namespace
-
+from dtmarl.backend import Array, namespace
 from dtmarl.config import RadioConfig
-from dtmarl.units import BITS_PER_BYTE, Array, dbm_to_w
+from dtmarl.units import BITS_PER_BYTE, dbm_to_w
 
 
 def snr(gain: Array, radio: RadioConfig) -> Array:
@@ -27,7 +26,7 @@ def rate_bytes_per_s(gain: Array, radio: RadioConfig) -> Array:
         gain: [..., M, N] linear power gain h.
         radio: bandwidth and powers.
     """
-    xp = array_namespace(gain)
+    xp = namespace(gain)
     # log1p keeps the digits of a weak link, whose SNR is far below one.
     scale = radio.bandwidth_hz / (math.log(2.0) * BITS_PER_BYTE)
     return scale * xp.log1p(snr(gain, radio))
@@ -44,5 +43,5 @@ def transmission_delay_s(
         rate_bytes_per_s: [E, M, N] R_mn, positive.
         link_mask: [E, M, N] v.
     """
-    xp = array_namespace(offloaded_bytes)
+    xp = namespace(offloaded_bytes)
     return xp.where(link_mask, (offloaded_bytes + overhead_bytes) / rate_bytes_per_s, 0.0)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import device
 
+from dtmarl.backend import Array, namespace
 from dtmarl.config import MobilityConfig
-from dtmarl.units import Array
 
 _GOLDEN_RATIO = (1.0 + math.sqrt(5.0)) / 2.0
 
@@ -34,7 +34,7 @@ def distance_m(position_m: Array, site_position_m: Array) -> Array:
     Returns:
         [..., M, N] in metres.
     """
-    xp = array_namespace(position_m)
+    xp = namespace(position_m)
     dx = position_m[..., None, :, 0] - site_position_m[:, None, 0]
     dy = position_m[..., None, :, 1] - site_position_m[:, None, 1]
     return xp.sqrt(dx * dx + dy * dy)
@@ -42,7 +42,7 @@ def distance_m(position_m: Array, site_position_m: Array) -> Array:
 
 def cell_index(position_m: Array, mobility: MobilityConfig, cells_per_side: int) -> Array:
     """Cell of the place map that holds a position, [..., N] integer in [0, G)."""
-    xp = array_namespace(position_m)
+    xp = namespace(position_m)
     column = xp.floor(position_m[..., 0] * (cells_per_side / mobility.width_m))
     row = xp.floor(position_m[..., 1] * (cells_per_side / mobility.height_m))
     last = float(cells_per_side - 1)
@@ -75,7 +75,7 @@ def move(
     Returns:
         Position, velocity and heading one slot later, [E, N, 2] each.
     """
-    xp = array_namespace(position_m)
+    xp = namespace(position_m)
     memory = mobility.velocity_memory
     speed = mean_speed_m_per_s[..., None]
     spread = mobility.speed_spread * math.sqrt(1.0 - memory * memory)
@@ -88,5 +88,8 @@ def move(
     phase = xp.remainder(moved, 2.0 * extent)
     reflected = phase > extent
     position = xp.where(reflected, 2.0 * extent - phase, phase)
-    return position, xp.where(reflected, -velocity, velocity), xp.where(reflected, -heading, heading)
-
+    return (
+        position,
+        xp.where(reflected, -velocity, velocity),
+        xp.where(reflected, -heading, heading),
+    )

@@ -6,11 +6,11 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+from dtmarl.backend import Array
 from dtmarl.config import ScenarioConfig
 from dtmarl.policies.balanced import EqualShareBalanced, RootShareBalanced
 from dtmarl.policies.fixed import FixedSplit
 from dtmarl.policies.random import RandomWeights
-from dtmarl.units import Array
 
 
 @runtime_checkable

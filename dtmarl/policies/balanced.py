@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
-from array_api_compat import array_namespace
 
+from dtmarl.backend import Array, namespace
 from dtmarl.envs.observation import unscaled_rate
 from dtmarl.physics import learning
 from dtmarl.policies.rule import Rule
 from dtmarl.types import UPDATE_PLANS
-from dtmarl.units import Array
 
 
 class _Balanced(Rule):
@@ -26,7 +25,7 @@ class _Balanced(Rule):
         time o_m before the first byte, x_m = (T - o_m) / a_m and x_local = T / b, where T is such
         that the parts add up to the task.
         """
-        xp = array_namespace(rows)
+        xp = namespace(rows)
         block = {name: rows[..., where] for name, where in self.mu_layout.slices.items()}
         compute, traffic = self.scenario.compute, self.scenario.traffic
         task = block["task"] * traffic.task_bytes_max
@@ -56,7 +55,7 @@ class EqualShareBalanced(_Balanced):
 
     def _expected_share(self, rows: Array) -> Array:
         users = rows[..., self.mu_layout.slices["num_associated"]] * self.scenario.max_users
-        return 1.0 / array_namespace(rows).maximum(users, 1.0)
+        return 1.0 / namespace(rows).maximum(users, 1.0)
 
 
 class RootShareBalanced(_Balanced):
@@ -65,11 +64,11 @@ class RootShareBalanced(_Balanced):
     def allocate(self, rows: Array) -> Array:
         """Weights in proportion to the square root of each user's work."""
         root = self._root_work(rows, self.bs_layout.slices)
-        xp = array_namespace(rows)
+        xp = namespace(rows)
         return root / xp.maximum(xp.max(root, axis=-1, keepdims=True), 1.0)
 
     def _expected_share(self, rows: Array) -> Array:
-        xp = array_namespace(rows)
+        xp = namespace(rows)
         own = self._root_work(rows, self.mu_layout.slices)
         traffic = self.scenario.traffic
         largest_work = max(
@@ -81,7 +80,7 @@ class RootShareBalanced(_Balanced):
 
     def _root_work(self, rows: Array, slices: dict[str, slice]) -> Array:
         """sqrt(Q·(1 + c·w·δ)) of the users in an observation."""
-        xp = array_namespace(rows)
+        xp = namespace(rows)
         load = rows[..., slices["training"]]  # c·w·δ / (1 + c·w·δ)
         task = rows[..., slices["task"]] * self.scenario.traffic.task_bytes_max
         return xp.sqrt(task / (1.0 - load))

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from array_api_compat import array_namespace
 
+from dtmarl.backend import Array, namespace
 from dtmarl.policies.rule import Rule
-from dtmarl.units import Array
 
 
 class FixedSplit(Rule):
@@ -27,7 +26,7 @@ class FixedSplit(Rule):
 
     def split(self, rows: Array) -> Array:
         """The fixed part to the associated base stations, the rest local."""
-        xp = array_namespace(rows)
+        xp = namespace(rows)
         associated = rows[..., self.mu_layout.slices["associated"]]
         count = xp.sum(associated, axis=-1, keepdims=True)
         remote = self.offloaded * associated / xp.maximum(count, 1.0)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from dtmarl.backend import Array
 from dtmarl.config import ScenarioConfig
 from dtmarl.policies.rule import Rule
-from dtmarl.units import Array
 
 
 class RandomWeights(Rule):

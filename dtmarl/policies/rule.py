@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from dtmarl.backend import Array
 from dtmarl.config import ScenarioConfig
 from dtmarl.envs.observation import Layout, Observations
-from dtmarl.units import Array
 
 
 class Rule(ABC):

@@ -86,7 +86,8 @@ def _require_same_spaces(
 @rule
 def agents(setting: Setting) -> None:
     """`possible_agents` is fixed and without duplicates; `agents` is a part of it, in its order."""
-    fixed = setting.reference.steps[0].possible
+    with setting.opened() as env:
+        fixed = tuple(env.possible_agents)
     if len(set(fixed)) != len(fixed) or not fixed:
         raise Violation(expected="possible_agents without duplicates", found=repr(list(fixed)))
     for step in setting.recorded_steps():

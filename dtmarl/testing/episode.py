@@ -153,18 +153,25 @@ def _snapshot(step: Step, actions: Actions) -> Step:
     )
 
 
-def record(
+def play(
     env: Env, seed: int | None, *, action_seed: int, max_steps: int, style: Style = "random"
-) -> Trajectory:
-    """Play until no agents are left, or `max_steps`, and copy everything down."""
+) -> Iterator[tuple[Step, Actions]]:
+    """Play until no agents are left, or `max_steps`: each step, uncopied, and the actions drawn."""
     actor = Actor(env=env, seed=action_seed, style=style)
     step = begin(env, seed)
-    steps = [_snapshot(step, {})]
+    yield step, {}
     while step.after and step.index < max_steps:
         actions = actor.draw(step)
         step = advance(env, step.index + 1, trees.copied(actions))
-        steps.append(_snapshot(step, actions))
-    return Trajectory(seed=seed, steps=tuple(steps))
+        yield step, actions
+
+
+def record(
+    env: Env, seed: int | None, *, action_seed: int, max_steps: int, style: Style = "random"
+) -> Trajectory:
+    """Play an episode, as `play` does, and copy everything down."""
+    played = play(env, seed, action_seed=action_seed, max_steps=max_steps, style=style)
+    return Trajectory(seed=seed, steps=tuple(_snapshot(*each) for each in played))
 
 
 def retrace(

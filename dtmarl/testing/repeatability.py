@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from dtmarl.testing import trees
-from dtmarl.testing.episode import Env, Trajectory, follow, record, retrace
+from dtmarl.testing.episode import Env, Trajectory, follow, play, record, retrace
 from dtmarl.testing.outcome import Violation, rule
 from dtmarl.testing.setting import Setting
 
@@ -130,10 +130,13 @@ def _require_equal_copies(setting: Setting, how: str, duplicate: Callable[[Env],
 def global_random_kept(setting: Setting) -> None:
     """The global random states (random, numpy, torch where imported) are left untouched."""
     with _global_random_restored():
+        # An earlier instance may have left the very states that this one would set.
+        _seed_global_random(987_654_321)
         before = _global_random()
         with setting.opened() as env:
             _require_untouched(before, "making the environment", None)
-            for step in retrace(env, setting.reference, "with the global random states watched"):
+            seed = setting.seed
+            for step, _ in play(env, seed, action_seed=seed, max_steps=setting.max_steps):
                 what = f"step {step.index}" if step.index else "reset"
                 _require_untouched(before, what, step.index)
 

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from array_api_compat import array_namespace
-
+from dtmarl.backend import Array, namespace
 from dtmarl.config import ScenarioConfig
 from dtmarl.physics import mobility
 from dtmarl.types import Twin
-from dtmarl.units import Array
 
 AGE_BIN_FRAMES = (1, 2, 4)
 """Model ages, in frames, at which the next bin starts."""
@@ -19,7 +15,7 @@ NUM_AGE_BINS = len(AGE_BIN_FRAMES) + 1
 
 def age_bin(model_age_slots: Array, slots_per_frame: int) -> Array:
     """Bin of the model-using time T_n^dur, any shape, integer in [0, A)."""
-    xp = array_namespace(model_age_slots)
+    xp = namespace(model_age_slots)
     result = xp.zeros_like(model_age_slots)
     for frames in AGE_BIN_FRAMES:
         result = result + xp.astype(
@@ -28,27 +24,24 @@ def age_bin(model_age_slots: Array, slots_per_frame: int) -> Array:
     return result
 
 
-def record(config: ScenarioConfig, twin: Twin, accuracy: Array) -> Twin:
-    """Remember the accuracy measured in a slot under the believed place and the model's age.
+def record(config: ScenarioConfig, twin: Twin) -> Twin:
+    """Remember the frame accuracies (13) under the believed place and the model's age.
 
     Args:
         config: the scenario.
-        twin: the twin.
-        accuracy: [E, N] measured accuracy of the slot.
+        twin: the twin at the end of a frame, its `frame_accuracy` that frame's.
     """
-    xp = array_namespace(accuracy)
+    xp = namespace(twin.frame_accuracy)
     grid = config.learning.cells_per_side
-    position = believed_position_m(config, twin, 0.0)
-    cell = mobility.cell_index(position, config.mobility, grid)
+    cell = mobility.cell_index(believed_position_m(config, twin, 0.0), config.mobility, grid)
     row = cell * NUM_AGE_BINS + age_bin(twin.model_age_slots, config.slots_per_frame)
     rows = xp.arange(grid * grid * NUM_AGE_BINS)
     hit = (row[..., None] == rows) & twin.present_mask[..., None]
-    count = xp.astype(hit, accuracy.dtype)
+    count = xp.astype(hit, twin.frame_accuracy.dtype)
+    total = xp.sum(count * twin.frame_accuracy[..., None], axis=1)
     shape = twin.history_sum.shape
-    return replace(
-        twin,
-        history_sum=twin.history_sum
-        + xp.reshape(xp.sum(count * accuracy[..., None], axis=1), shape),
+    return twin._replace(
+        history_sum=twin.history_sum + xp.reshape(total, shape),
         history_count=twin.history_count + xp.reshape(xp.sum(count, axis=1), shape),
     )
 
@@ -65,7 +58,7 @@ def frame_accuracy(config: ScenarioConfig, twin: Twin, num_slots: int) -> Array:
         twin: the twin, at the beginning of the frame.
         num_slots: how many slots the decision will be in force.
     """
-    xp = array_namespace(twin.position_m)
+    xp = namespace(twin.position_m)
     ahead = xp.arange(num_slots)
     seconds = xp.astype(ahead, twin.position_m.dtype) * config.mobility.slot_spacing_s
     position = believed_position_m(config, twin, seconds[:, None, None, None])
@@ -86,7 +79,7 @@ def believed_position_m(config: ScenarioConfig, twin: Twin, seconds: float | Arr
         twin: the twin.
         seconds: time since the newest report.
     """
-    xp = array_namespace(twin.position_m)
+    xp = namespace(twin.position_m)
     position = twin.position_m + twin.velocity_m_per_s * seconds
     width, height = config.mobility.width_m, config.mobility.height_m
     x = xp.minimum(xp.maximum(position[..., 0], 0.0), width)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from array_api_compat import array_namespace
-
-from dtmarl.units import Array
+from dtmarl.backend import Array, namespace
 
 
 def generated_mix(class_mix: Array, library: Array) -> Array:
@@ -17,7 +15,7 @@ def generated_mix(class_mix: Array, library: Array) -> Array:
     Returns:
         [E, N, K].
     """
-    xp = array_namespace(class_mix)
+    xp = namespace(class_mix)
     log_ratio = xp.log(library) - xp.log(class_mix)[..., None, :]
     divergence = xp.sum(library * log_ratio, axis=-1)
     return library[xp.argmin(divergence, axis=-1)]

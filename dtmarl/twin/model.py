@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
-from array_api_compat import array_namespace
 
+from dtmarl.backend import Array, namespace
 from dtmarl.config import ScenarioConfig
 from dtmarl.physics import link, mobility
 from dtmarl.twin import forecast, generator, store
 from dtmarl.types import Control, Report, Scene, SlotOutcome, Twin, TwinView
-from dtmarl.units import Array, db_to_linear
+from dtmarl.units import db_to_linear
 
 
 def initial_twin(config: ScenarioConfig, num_envs: int, base_accuracy: float) -> Twin:
@@ -72,12 +70,11 @@ def observe_slot(
         outcome: of the slot; only what is measured is read.
         uploaded: [E, N, K] uploaded images by class.
     """
-    xp = array_namespace(uploaded)
+    xp = namespace(uploaded)
     counts = store.add_images(twin.class_counts, uploaded, config.twin.store_images)
     present = xp.astype(twin.present_mask, uploaded.dtype)
     measured = xp.where(twin.present_mask, outcome.measured_accuracy, twin.slot_accuracy)
-    twin = replace(
-        forecast.record(config, twin, measured),
+    return twin._replace(
         class_counts=counts,
         generated_mix=generator.generated_mix(store.class_mix(counts), scene.context_library),
         slot_accuracy=measured,
@@ -85,22 +82,23 @@ def observe_slot(
         accuracy_slots=twin.accuracy_slots + present,
         model_age_slots=twin.model_age_slots + 1,
     )
-    return twin
 
 
-def close_frame(twin: Twin, retrained_mask: Array) -> Twin:
+def close_frame(config: ScenarioConfig, twin: Twin, retrained_mask: Array) -> Twin:
     """Turn the running sums into the frame's accuracy, eq (13), and note who has a new model."""
-    xp = array_namespace(twin.accuracy_sum)
+    xp = namespace(twin.accuracy_sum)
     mean = twin.accuracy_sum / xp.maximum(twin.accuracy_slots, 1.0)
     zero = xp.zeros_like(mean)
-    return replace(
-        twin,
+    twin = twin._replace(
         frame_accuracy=xp.where(twin.accuracy_slots > 0.0, mean, twin.frame_accuracy),
         accuracy_sum=zero,
         accuracy_slots=zero,
+    )
+    twin = forecast.record(config, twin)
+    return twin._replace(
         model_age_slots=xp.where(
             retrained_mask, xp.zeros_like(twin.model_age_slots), twin.model_age_slots
-        ),
+        )
     )
 
 

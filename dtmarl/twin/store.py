@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from array_api_compat import array_namespace
-
-from dtmarl.units import Array
+from dtmarl.backend import Array, namespace
 
 
 def add_images(class_counts: Array, uploaded: Array, capacity: float) -> Array:
@@ -17,7 +15,7 @@ def add_images(class_counts: Array, uploaded: Array, capacity: float) -> Array:
         uploaded: [E, N, K] images that arrive.
         capacity: images that the store holds for each user.
     """
-    xp = array_namespace(class_counts)
+    xp = namespace(class_counts)
     total_before = xp.sum(class_counts, axis=-1)
     total_uploaded = xp.sum(uploaded, axis=-1)
     kept = xp.maximum(capacity - total_uploaded, 0.0) / xp.maximum(total_before, 1.0)
@@ -30,7 +28,7 @@ def class_mix(class_counts: Array) -> Array:
     One image of pseudo-count is spread over the classes, so that no estimate is zero, as eq (8)
     divides by it, and an empty store means the uniform mix.
     """
-    xp = array_namespace(class_counts)
+    xp = namespace(class_counts)
     num_classes = class_counts.shape[-1]
     total = xp.sum(class_counts, axis=-1) + 1.0
     return (class_counts + 1.0 / num_classes) / total[..., None]

@@ -6,6 +6,8 @@ several rules catch.
 
 import copy
 import math
+import random
+import sys
 from typing import ClassVar
 
 import numpy as np
@@ -243,12 +245,24 @@ class ShuffledAgents(Meadow):
         return super()._present(before)[::-1]
 
 
-class RenamedAgents(Meadow):
+class ReordersAtReset(Meadow):
     def reset(self, seed=None, options=None):
-        result = super().reset(seed)
-        self.possible_agents = [*self.possible_agents[1:], self.possible_agents[0]]
-        self.agents = [name for name in self.possible_agents if name in self.agents]
-        return result
+        self.possible_agents = sorted(self.possible_agents, reverse=True)
+        return super().reset(seed)
+
+
+class DoubledAgent(Meadow):
+    def __init__(self):
+        super().__init__()
+        self.possible_agents = [*self.possible_agents, "walker_1"]
+
+    def _present(self, before):
+        return list(dict.fromkeys(super()._present(before)))
+
+    def reset(self, seed=None, options=None):
+        super().reset(seed)
+        self.agents = list(dict.fromkeys(self.agents))
+        return self._observe_all(self.agents), self._inform_all(self.agents)
 
 
 class ResetWithoutInfo(Meadow):
@@ -262,6 +276,12 @@ class ResetWithAbsent(Meadow):
     def reset(self, seed=None, options=None):
         observations, infos = super().reset(seed)
         return {**observations, "walker_3": self._observe("walker_3")}, infos
+
+
+class ResetWithTextAsInfo(Meadow):
+    def reset(self, seed=None, options=None):
+        observations, infos = super().reset(seed)
+        return observations, {**infos, "walker_1": "ready"}
 
 
 class CommonInfo(Meadow):
@@ -298,6 +318,12 @@ class IntegerFlag(Meadow):
         observations, rewards, terminations, truncations, infos = super().step(actions)
         truncations = {name: int(flag) for name, flag in truncations.items()}
         return observations, rewards, terminations, truncations, infos
+
+
+class NoInfo(Meadow):
+    def step(self, actions):
+        *rest, infos = super().step(actions)
+        return *rest, dict.fromkeys(infos)
 
 
 class DoublePrecision(Meadow):
@@ -345,6 +371,20 @@ class StateInPlace(Meadow):
         self._buffer = getattr(self, "_buffer", np.empty(10, np.float32))
         self._buffer[:] = super().state()
         return self._buffer
+
+
+class StatesInRotation(Meadow):
+    def state(self):
+        self._ring = getattr(self, "_ring", [np.empty(10, np.float32) for _ in range(3)])
+        self._ring = [*self._ring[1:], self._ring[0]]
+        self._ring[0][:] = super().state()
+        return self._ring[0]
+
+
+class NoisyState(Meadow):
+    def state(self):
+        noise = np.random.default_rng().normal(size=10)
+        return (super().state() + 0.1 * noise).astype(np.float32)
 
 
 class StateDrawsNumbers(Meadow):
@@ -460,6 +500,12 @@ class SeedsGlobalRandomWhenMade(Meadow):
         np.random.seed(0)  # noqa: NPY002 the planted fault
 
 
+class SeedsGlobalRandomAtReset(Meadow):
+    def reset(self, seed=None, options=None):
+        random.seed(0)
+        return super().reset(seed)
+
+
 class ReadsGlobalRandom(Meadow):
     def _reward(self, name, has_acted):
         word = np.random.get_state()[1][0]  # noqa: NPY002 the planted fault
@@ -492,9 +538,6 @@ class KeepsObservations(Meadow):
     def _observe_all(self, names):
         self._returned = super()._observe_all(names)
         return dict(self._returned)
-
-    def _reward(self, name, has_acted):
-        return super()._reward(name, has_acted)
 
     def _move(self, name, action):
         super()._move(name, action)
@@ -624,6 +667,11 @@ class StartsAgainAfterEnd(Meadow):
         return super().step(actions)
 
 
+class NothingAfterEnd(Meadow):
+    def step(self, actions):
+        return super().step(actions) if self.agents else None
+
+
 class LeavesUnsaid(Meadow):
     def step(self, actions):
         observations, rewards, terminations, *rest = super().step(actions)
@@ -678,6 +726,22 @@ class RefusesOptions(Meadow):
         return super().reset(seed)
 
 
+class TouchesGlobalTorch(Meadow):
+    def _move(self, name, action):
+        super()._move(name, action)
+        sys.modules["torch"].rand(1)
+
+
+class SpacesOfThosePresent(Meadow):
+    def observation_space(self, agent):
+        return {name: self._observation_spaces[name] for name in self.agents}[agent]
+
+
+class StepsToNothing(Meadow):
+    def step(self, actions):
+        return super().step(actions)[:4]
+
+
 class DependsOnHash(Meadow):
     def _reward(self, name, has_acted):
         return super()._reward(name, has_acted) + (hash(name) % 1000 if has_acted else 0.0)
@@ -707,19 +771,23 @@ FAULTS = (
     ("spaces", SpaceMadeAnew),
     ("spaces", SpacesMadeAnewAtReset),
     ("agents", ShuffledAgents),
-    ("agents", RenamedAgents),
+    ("agents", ReordersAtReset),
+    ("agents", DoubledAgent),
     ("reset_result", ResetWithoutInfo),
     ("reset_result", ResetWithAbsent),
+    ("reset_result", ResetWithTextAsInfo),
     ("step_result", CommonInfo),
     ("step_result", UnannouncedArrival),
     ("step_result", NoFinalObservation),
     ("step_types", IntegerReward),
     ("step_types", InfiniteReward),
     ("step_types", IntegerFlag),
+    ("step_types", NoInfo),
     ("ends", Endless),
     ("ends", EndsUnsaid),
     ("step_after_end", GoesOnAfterEnd),
     ("step_after_end", StartsAgainAfterEnd),
+    ("step_after_end", NothingAfterEnd),
     ("departures", LeavesUnsaid),
     ("departures", DoneButStays),
     ("no_return", ComesBack),
@@ -732,6 +800,8 @@ FAULTS = (
     ("constant_observations", ConstantPerAgent),
     ("state", WrongState),
     ("state", StateInPlace),
+    ("state", StatesInRotation),
+    ("state", NoisyState),
     ("state", StateDrawsNumbers),
     ("render", FloatFrame),
     ("render", RenderDrawsNumbers),
@@ -747,6 +817,7 @@ FAULTS = (
     ("deep_copies", DeepCopySharesStream),
     ("global_random_kept", TouchesGlobalNumpy),
     ("global_random_kept", SeedsGlobalRandomWhenMade),
+    ("global_random_kept", SeedsGlobalRandomAtReset),
     ("global_random_unused", ReadsGlobalRandom),
     ("fresh_observations", ObservationInPlace),
     ("fresh_observations", ObservationsInRotation),
@@ -769,6 +840,8 @@ FAULTS = (
 )
 
 FAR_REACHING = (
+    ("spaces", SpacesOfThosePresent),
+    ("step_result", StepsToNothing),
     ("same_seed", UnseededNoise),
     ("same_seed", GlobalNoise),
     ("global_random_kept", GlobalNoise),

@@ -79,7 +79,7 @@ def test_an_error_names_rule_agent_step_and_both_values():
         (broken.OutsideAtCorners, "walker_0", 1, "element [3] within [-10.0, 10.0]", "11.0"),
         (broken.ResetWithoutInfo, "walker_2", 0, "infos for exactly", "for ['gate_0', "),
         (broken.IntegerReward, "gate_0", 1, "a finite float as reward", "int "),
-        (broken.ConstantElement, "walker_0", None, "of kind 'walker' to change", "[3] = 0.25"),
+        (broken.ConstantElement, "gate_0", None, "of kind 'gate' to change", "[3] = 0.25"),
         (broken.LeftOver, "gate_0", 1, "observations/gate_0 as first recorded, element [0] = ", ""),
         (broken.TakesNan, "walker_3", 4, "wrong actions: NaN in element 0", "none"),
         (broken.Endless, None, MAX_STEPS, "no agents left after at most 40 steps", "['gate_0', "),
@@ -174,6 +174,15 @@ def test_the_caller_keeps_its_global_random_states():
     after = np.random.get_state()  # noqa: NPY002
     np.testing.assert_array_equal(before[1], after[1])
     assert before[2:] == after[2:]
+
+
+def test_the_global_random_state_of_torch_is_watched_and_kept():
+    torch = pytest.importorskip("torch")
+    before = torch.get_rng_state()
+    caught = failures(broken.TouchesGlobalTorch, rules=["global_random_kept"])
+    assert "step 1 to leave the global random state of torch alone" in caught["global_random_kept"]
+    assert failures(broken.Meadow, rules=["global_random_kept", "global_random_unused"]) == {}
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_processes_agree_on_a_correct_environment():

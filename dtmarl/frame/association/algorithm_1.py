@@ -13,12 +13,12 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
+from dtmarl.backend import Array
 from dtmarl.frame.association.problem import (
     AssociationProblem,
     AssociationResult,
     single_site_mask,
 )
-from dtmarl.units import Array
 
 _SLACK = 1e-9  # relative; capacities are estimates, not knife edges
 
@@ -110,7 +110,9 @@ def solve_by_branch_and_bound(cost_s: Array, demand: Array, capacity: Array) -> 
     scale = max(float(capacity.max()), 1.0)  # keeps the constraint matrix near one
     # Unknowns: v_mn site by site, then the excess of each site over its capacity.
     columns = np.arange(size)
-    serve = csr_array((np.ones(size), (columns % num_users, columns)), (num_users, size + num_sites))
+    serve = csr_array(
+        (np.ones(size), (columns % num_users, columns)), (num_users, size + num_sites)
+    )
     load = csr_array(
         (
             np.concatenate([np.tile(demand, num_sites) / scale, -np.ones(num_sites)]),

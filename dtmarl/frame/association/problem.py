@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dtmarl.backend import Array
 from dtmarl.config import ScenarioConfig
 from dtmarl.types import TwinView
-from dtmarl.units import Array
 
 UTILISATION = 0.75
 """Part of the network's free compute that the fixed λ add up to; the rest lets users be placed."""

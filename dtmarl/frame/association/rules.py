@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
+from dtmarl.backend import Array
 from dtmarl.frame.association.problem import (
     AssociationProblem,
     AssociationResult,
     mean_cost_s,
     single_site_mask,
 )
-from dtmarl.units import Array
 
 
 def nearest(problem: AssociationProblem) -> AssociationResult:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from typing import Protocol
 
+from dtmarl.backend import Array
 from dtmarl.config import RadioConfig
 from dtmarl.physics.channel.free_space import FreeSpace
 from dtmarl.physics.channel.umi_street_canyon import UmiStreetCanyon
-from dtmarl.units import Array
 
 Pair = tuple[float, float]
 """A value with line of sight, and one without."""

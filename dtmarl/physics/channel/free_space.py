@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 
-from array_api_compat import array_namespace
-
+from dtmarl.backend import Array, namespace
 from dtmarl.config import RadioConfig
-from dtmarl.units import Array
 
 _SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
 
@@ -22,16 +20,14 @@ class FreeSpace:
 
     def line_of_sight_probability(self, distance_m: Array) -> Array:
         """One everywhere, [..., M, N]."""
-        return array_namespace(distance_m).ones_like(distance_m)
+        return namespace(distance_m).ones_like(distance_m)
 
     def path_loss_db(
         self, distance_m: Array, line_of_sight_mask: Array, radio: RadioConfig
     ) -> Array:
         """20 log10(4 π d f / c) over the slant distance d, [..., M, N] in dB."""
-        xp = array_namespace(distance_m)
+        xp = namespace(distance_m)
         height_squared = (radio.site_height_m - radio.user_height_m) ** 2
         slant_squared = xp.maximum(distance_m * distance_m + height_squared, 1.0)
-        constant_db = 20.0 * math.log10(
-            4.0 * math.pi * radio.carrier_hz / _SPEED_OF_LIGHT_M_PER_S
-        )
+        constant_db = 20.0 * math.log10(4.0 * math.pi * radio.carrier_hz / _SPEED_OF_LIGHT_M_PER_S)
         return 10.0 * xp.log10(slant_squared) + constant_db

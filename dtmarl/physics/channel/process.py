@@ -11,12 +11,12 @@ from __future__ import annotations
 
 import math
 
-from array_api_compat import array_namespace
 from scipy.special import j0
 
+from dtmarl.backend import Array, namespace
 from dtmarl.config import RadioConfig
 from dtmarl.physics.channel import ChannelModel, Pair
-from dtmarl.units import Array, db_to_linear
+from dtmarl.units import db_to_linear
 
 _SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
 
@@ -42,7 +42,7 @@ def line_of_sight_latent(
     Returns:
         [S, E, M, N] in (0, 1).
     """
-    xp = array_namespace(initial)
+    xp = namespace(initial)
     renew_mask = renewal < -xp.expm1(moved_m[:, :, None, :] * (-1.0 / correlation_m))
     latent, path = initial, []
     for slot in range(moved_m.shape[0]):
@@ -62,7 +62,7 @@ def autoregress(initial: Array, memory: Array, noise: Array) -> Array:
     Returns:
         [S, ...].
     """
-    xp = array_namespace(initial)
+    xp = namespace(initial)
     innovation = xp.sqrt(1.0 - memory * memory) * noise
     constant = memory.shape[0] == 1
     value, path = initial, []
@@ -74,7 +74,7 @@ def autoregress(initial: Array, memory: Array, noise: Array) -> Array:
 
 def by_line_of_sight(line_of_sight_mask: Array, pair: Pair, like: Array) -> Array:
     """The value of a pair that holds for each link, in the dtype of `like`."""
-    xp = array_namespace(like)
+    xp = namespace(like)
     with_sight, without = pair
     return without + (with_sight - without) * xp.astype(line_of_sight_mask, like.dtype)
 
@@ -89,7 +89,7 @@ def fading_power(latent: Array, rician_k: Array) -> Array:
     Returns:
         [..., M, N].
     """
-    xp = array_namespace(latent)
+    xp = namespace(latent)
     direct = xp.sqrt(rician_k / (rician_k + 1.0))[..., None]
     scattered = xp.sqrt(0.5 / (rician_k + 1.0))[..., None]
     real = direct + scattered * latent[..., 0]

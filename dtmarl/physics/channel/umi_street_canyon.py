@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import math
 
-from array_api_compat import array_namespace
-
+from dtmarl.backend import Array, namespace
 from dtmarl.config import RadioConfig
-from dtmarl.units import Array
 
 _SPEED_OF_LIGHT_M_PER_S = 3.0e8  # the value that table 7.4.1-1 prescribes
 _EFFECTIVE_ENVIRONMENT_HEIGHT_M = 1.0  # h_E of table 7.4.1-1, note 1, for UMi
@@ -24,7 +22,7 @@ class UmiStreetCanyon:
 
     def line_of_sight_probability(self, distance_m: Array) -> Array:
         """Line-of-sight probability, table 7.4.2-1, [..., M, N]."""
-        xp = array_namespace(distance_m)
+        xp = namespace(distance_m)
         far = xp.maximum(distance_m, 18.0)
         ratio = 18.0 / far
         return ratio + xp.exp(far * (-1.0 / 36.0)) * (1.0 - ratio)
@@ -33,7 +31,7 @@ class UmiStreetCanyon:
         self, distance_m: Array, line_of_sight_mask: Array, radio: RadioConfig
     ) -> Array:
         """Path loss, table 7.4.1-1, [..., M, N] in dB."""
-        xp = array_namespace(distance_m)
+        xp = namespace(distance_m)
         flat = xp.maximum(distance_m, _SHORTEST_DISTANCE_M)
         height_squared = (radio.site_height_m - radio.user_height_m) ** 2
         log_carrier_ghz = math.log10(radio.carrier_hz / 1e9)
@@ -55,10 +53,7 @@ class UmiStreetCanyon:
         )
         line_of_sight_db = xp.where(flat <= breakpoint_m, near_db, far_db)
         obstructed_db = (
-            35.3 * log_distance
-            + 22.4
-            + 21.3 * log_carrier_ghz
-            - 0.3 * (radio.user_height_m - 1.5)
+            35.3 * log_distance + 22.4 + 21.3 * log_carrier_ghz - 0.3 * (radio.user_height_m - 1.5)
         )
         return xp.where(
             line_of_sight_mask, line_of_sight_db, xp.maximum(line_of_sight_db, obstructed_db)
