@@ -30,6 +30,7 @@ def number(
 
 
 def choice(default: str, doc: str) -> Any:
+    """A field that names something."""
     return field(default=default, metadata={"doc": doc})
 
 
@@ -68,9 +69,9 @@ def _checked(owner: str, f: dataclasses.Field[Any], value: Any) -> Any:
     """The value of one field, normalised to its type, or a ValueError that says what is allowed."""
     default = f.default if f.default is not dataclasses.MISSING else None
     label = f"{owner}.{f.name}"
-    if default is None and f.default_factory is not dataclasses.MISSING:
-        group = f.default_factory
-        if not isinstance(value, group):  # type: ignore[arg-type]
+    group: Any = f.default_factory
+    if group is not dataclasses.MISSING:
+        if not isinstance(value, group):
             raise ValueError(f"{label}: expected a {group.__name__}, got {value!r}")
         return value
     if isinstance(default, bool):

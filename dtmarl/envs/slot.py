@@ -146,7 +146,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         )  # fmt: skip
 
     def begin_frame(self, decision: FrameDecision) -> AgentDict:
-        """Bring a frame decision into force; required before slot 0, S, 2S, …
+        """Bring a frame decision into force; required before slots 0, S, 2S and so on.
 
         Args:
             decision: association and retraining; see `FrameDecision`.
@@ -231,8 +231,8 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
             row[:] = array
         for kind, block in zip(("bs", "mu"), weights, strict=True):
             if not np.isfinite(block).all():
-                index = int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
-                agent = f"{kind}_{index}"
+                row_index = int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
+                agent = f"{kind}_{row_index}"
                 raise ValueError(
                     f"actions[{agent!r}]: expected finite weights, got {actions[agent]}"
                 )

@@ -15,7 +15,7 @@ from dtmarl.policies.random import RandomWeights
 
 @runtime_checkable
 class Policy(Protocol):
-    """What `dtmarl.evaluate` runs; `act_batch` may be offered beside `act` for many environments."""
+    """What `dtmarl.evaluate` runs; an `act_batch` for many environments may stand beside `act`."""
 
     def reset(self, scenario: ScenarioConfig, seed: int) -> None:
         """Prepare for an episode of a scenario."""
