@@ -1,8 +1,8 @@
 """The environment as functions from state to state: reads like the paper, equation by equation.
 
-A slot is `enter_slot` (the world moves on, the twin hears of it), at the start of a frame
-`begin_frame` (the frame layer's decision comes into force), then `step_slot` (the agents' action
-meets the physics). All randomness comes in as arrays.
+A frame is `enter_frame` (the world moves on, the twin hears of it), `begin_frame` (the frame layer's
+decision comes into force) and S times `step_slot` (the agents' action meets the physics). All
+randomness comes in as arrays.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from dtmarl.types import (
     Models,
     SlotOutcome,
     State,
+    Twin,
 )
 
 
@@ -38,20 +39,32 @@ def initial_state(
         frame_noise: of the first frame.
     """
     scene = world.initial_scene(config, noise)
-    start = world.initial_world(config, scene, noise)
-    moved, frame = world.advance_frame(config, scene, start, 0, frame_noise)
     recall = engine.initial_recall(noise["recall"])
     nothing = np.zeros_like(recall)
     e, n = recall.shape[:2]
     no_link = np.zeros((e, config.num_base_stations, n), dtype=bool)
-    twin = model.initial_twin(config, e, float(np.mean(engine.base_recall)))
+    moved, frame = world.advance_frame(
+        config, scene, world.initial_world(config, scene, noise), 0, frame_noise
+    )
+    heard, in_flight = mirror.advance_frame(
+        config,
+        mirror.initial_mirror(config, e),
+        (None,) * config.twin.sync_delay_slots,
+        frame,
+        0,
+        frame_noise,
+    )
     return State(
         slot=0,
         scene=scene,
         world=moved,
         frame=frame,
         models=Models(recall=recall, real_samples=nothing, twin_samples=nothing),
-        twin=mirror.synchronise(config, twin, frame, 0, at_slot(frame_noise, 0)),
+        twin=Twin(
+            mirror=heard,
+            in_flight=in_flight,
+            knowledge=model.initial_knowledge(config, e, float(np.mean(engine.base_recall))),
+        ),
         control=Control(
             association_mask=no_link,
             new_link_mask=no_link,
@@ -112,52 +125,58 @@ def step_slot(
         closes_decision: whether the frame decision in force ends with this slot.
 
     Returns:
-        The state after the slot (`enter_slot` is next) and the slot's outcome.
+        The state after the slot (at a frame's end `enter_frame` is next) and the slot's outcome.
     """
     s = state.slot % config.slots_per_frame
     noise = at_slot(frame_noise, s)
     outcome = slot_outcome(config, state, action, noise["measured_accuracy"])
     models, uploaded = _collect(config, state, outcome, noise["uploaded_classes"])
-    twin = model.observe_slot(config, state.scene, state.twin, outcome, uploaded)
+    knowledge = model.observe_slot(
+        config, state.scene, state.twin.knowledge, outcome, uploaded
+    )
     control = state.control
-    used = outcome.link_mask
-    control = control._replace(new_link_mask=control.new_link_mask & ~used)
+    control = control._replace(new_link_mask=control.new_link_mask & ~outcome.link_mask)
     if closes_decision:
         models = _retrain(config, engine, models, control, noise["update"])
-        twin = model.close_frame(config, twin, control.retrain_mask)
-        control = control._replace(retrain_mask=namespace(used).zeros_like(control.retrain_mask))
+        heard = mirror.at_slot(state.twin.mirror, s)
+        knowledge = model.close_frame(config, heard, knowledge, state.slot, control.retrain_mask)
+        nobody = namespace(control.retrain_mask).zeros_like(control.retrain_mask)
+        control = control._replace(retrain_mask=nobody)
+    twin = state.twin._replace(knowledge=knowledge)
     return (
         state._replace(slot=state.slot + 1, models=models, twin=twin, control=control),
         outcome,
     )
 
 
-def enter_slot(config: ScenarioConfig, state: State, frame_noise: Noise) -> State:
-    """Move the world to the state's slot, at a frame's start by a whole frame; inform the twin.
+def enter_frame(config: ScenarioConfig, state: State, frame_noise: Noise) -> State:
+    """Let the world run through the frame that begins at the state's slot, and the twin hear of it.
 
     Args:
         config: the scenario.
-        state: after `step_slot`.
-        frame_noise: of the frame that contains the state's slot.
+        state: at the first slot of a frame.
+        frame_noise: of that frame.
     """
-    frame_index, s = divmod(state.slot, config.slots_per_frame)
-    if s == 0:
-        moved, frame = world.advance_frame(
-            config, state.scene, state.world, frame_index, frame_noise
-        )
-        here = frame.present_mask
-        control = state.control
-        state = state._replace(
-            world=moved,
-            frame=frame,
-            control=control._replace(
-                association_mask=control.association_mask & here[:, None, :],
-                new_link_mask=control.new_link_mask & here[:, None, :],
-            ),
-        )
-    noise = at_slot(frame_noise, s)
+    frame_index = state.slot // config.slots_per_frame
+    moved, frame = world.advance_frame(config, state.scene, state.world, frame_index, frame_noise)
+    heard, in_flight = mirror.advance_frame(
+        config,
+        mirror.at_slot(state.twin.mirror, -1),
+        state.twin.in_flight,
+        frame,
+        state.slot,
+        frame_noise,
+    )
+    here = frame.present_mask[:, None, :]
+    control = state.control
     return state._replace(
-        twin=mirror.synchronise(config, state.twin, state.frame, state.slot, noise)
+        world=moved,
+        frame=frame,
+        twin=state.twin._replace(mirror=heard, in_flight=in_flight),
+        control=control._replace(
+            association_mask=control.association_mask & here,
+            new_link_mask=control.new_link_mask & here,
+        ),
     )
 
 
@@ -180,7 +199,7 @@ def slot_outcome(
     link_mask = control.association_mask & (free > 0.0)[..., None]
     task = xp.where(present, frame.task_bytes[s, ...], 0.0)
 
-    rate = link.rate_bytes_per_s(frame.gain[s, ...], config.radio)  # (1), (2)
+    rate = frame.rate_bytes_per_s[s, ...]  # (1), (2)
     offloaded = compute.offloaded_bytes(task, action.split_weight, link_mask)
     local = xp.maximum(task - xp.sum(offloaded, axis=1), 0.0)  # (11e)
     allocation = compute.allocation_flop_per_s(free, action.allocation_weight, link_mask)  # (6)
@@ -229,7 +248,7 @@ def _collect(
     uploaded = learning.uploaded_class_counts(images, state.frame.class_mix[s, ...], noise)
     plan = learning.update_plan(state.control.update_plan, config.learning)
     taken = xp.astype(outcome.retrain_mask, uploaded.dtype)[..., None]
-    generated = generator.generated_samples(state.twin.generated_mix, images, plan.twin_fraction)
+    generated = generator.generated_samples(state.twin.knowledge.generated_mix, images, plan.twin_fraction)
     models = state.models
     return (
         models._replace(

@@ -15,7 +15,7 @@ from dtmarl.backend import Array
 from dtmarl.config import ScenarioConfig
 
 Noise = dict[str, Array]
-"""Named blocks of standard normal or uniform numbers, [E, S, …] (a frame) or [E, …] (a reset)."""
+"""Named blocks of standard normal or uniform numbers, [S, E, …] (a frame) or [E, …] (a reset)."""
 
 Layout = dict[str, tuple[int, ...]]
 
@@ -37,8 +37,9 @@ class EnvironmentStreams:
         return self._draw(self._reset_layout, self._generators)
 
     def draw_frame(self) -> Noise:
-        """The numbers that one frame consumes, [E, S, …] each."""
-        return self._draw(self._frame_layout, self._generators)
+        """The numbers that one frame consumes, [S, E, …] each."""
+        noise = self._draw(self._frame_layout, self._generators)
+        return {name: block.swapaxes(0, 1) for name, block in noise.items()}
 
     @staticmethod
     def _draw(layouts: tuple[Layout, Layout], generators: Iterable[np.random.Generator]) -> Noise:
@@ -60,7 +61,7 @@ class EnvironmentStreams:
 
 def at_slot(noise: Noise, s: int) -> Noise:
     """The numbers of slot `s` of a frame, [E, …] each."""
-    return {name: block[:, s, ...] for name, block in noise.items()}
+    return {name: block[s] for name, block in noise.items()}
 
 
 def _reset_layout(config: ScenarioConfig) -> tuple[Layout, Layout]:

@@ -52,6 +52,7 @@ class WorldFrame(NamedTuple):
     cell: Array  # [S, E, N]
     class_mix: Array  # [S, E, N, K] true class distribution of the images
     gain: Array  # [S, E, M, N] linear power gain h
+    rate_bytes_per_s: Array  # [S, E, M, N] R_mn of eqs (1) and (2), without the indicator v
     task_bytes: Array  # [S, E, N] Q_n
     free_flop_per_s: Array  # [S, E, M] λ_m^BS minus the own load; 0 while a site is down
     present_mask: Array  # [E, N] users in the network during this frame
@@ -68,25 +69,29 @@ class Models(NamedTuple):
 class Report(NamedTuple):
     """One synchronisation message per user and site, on its way to the twin."""
 
-    received_mask: Array  # [E, N] False: nothing was sent, or it was lost
+    received_mask: Array  # [E, N] False: absent, or the report was lost
     position_m: Array  # [E, N, 2]
     gain_db: Array  # [E, M, N]
     free_flop_per_s: Array  # [E, M]
     sent_slot: int
 
 
-class Twin(NamedTuple):
-    """The digital twin: what the network side knows and believes. Never a view on the truth."""
+class Mirror(NamedTuple):
+    """What the twin has heard of the network, at one slot."""
 
-    in_flight: tuple[Report, ...]
     present_mask: Array  # [E, N] users that are registered
     position_m: Array  # [E, N, 2]
     velocity_m_per_s: Array  # [E, N, 2]
     gain_db: Array  # [E, M, N] smoothed
     free_flop_per_s: Array  # [E, M]
-    task_bytes: Array  # [E, N] announced for the coming slot, or the mean where that was lost
+    task_bytes: Array  # [E, N] announced for the slot, or the mean where that was lost
     mean_task_bytes: Array  # [E, N]
     report_slot: Array  # [E, N] slot that the newest report describes
+
+
+class Knowledge(NamedTuple):
+    """What the twin has learnt from uploads and measured accuracy; agents' actions shape it."""
+
     class_counts: Array  # [E, N, K] images in the store
     generated_mix: Array  # [E, N, K] p of eq (8)
     slot_accuracy: Array  # [E, N] measured in the newest slot
@@ -94,8 +99,16 @@ class Twin(NamedTuple):
     accuracy_sum: Array  # [E, N] running sum of the current frame
     accuracy_slots: Array  # [E, N] slots in that sum
     model_age_slots: Array  # [E, N] T_n^dur
-    history_sum: Array  # [E, G, A] measured accuracy by place and model age
+    history_sum: Array  # [E, G, A] frame accuracy by place and model age
     history_count: Array  # [E, G, A]
+
+
+class Twin(NamedTuple):
+    """The digital twin: what the network side knows and believes. Never a view on the truth."""
+
+    mirror: Mirror  # arrays [S, E, …]: over the slots of the frame; agents see that of their slot
+    in_flight: tuple[Report | None, ...]  # reports under way at the frame's end, one a slot
+    knowledge: Knowledge
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

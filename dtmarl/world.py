@@ -12,7 +12,7 @@ import numpy as np
 
 from dtmarl.backend import Array, namespace
 from dtmarl.config import ScenarioConfig
-from dtmarl.physics import compute, context, mobility
+from dtmarl.physics import compute, context, link, mobility
 from dtmarl.physics.channel import CHANNELS, process
 from dtmarl.randomness import Noise
 from dtmarl.types import Scene, World, WorldFrame
@@ -84,15 +84,18 @@ def advance_frame(
         scene: what the episode fixes.
         world: the world before the frame.
         frame_index: number of the frame, from 0.
-        noise: [E, S, …], from `EnvironmentStreams.draw_frame`.
+        noise: [S, E, …], from `EnvironmentStreams.draw_frame`.
 
     Returns:
         The world at the frame's last slot, and its path over the frame's slots.
     """
     xp = namespace(world.position_m)
-    by_slot = {name: xp.moveaxis(block, 1, 0) for name, block in noise.items()}
-    moved = _move(config, scene, world, by_slot)
-    position, cells, contexts = (xp.stack([step[i] for step in moved], axis=0) for i in (0, 3, 4))
+    position, velocity, heading = _move(config, scene, world, noise["velocity"])
+    cell = mobility.cell_index(position, config.mobility, config.learning.cells_per_side)
+    contexts = context.context_path(
+        world.context, world.cell, cell, scene.place_context, noise["context_switch"],
+        noise["context"], config.learning,
+    )  # fmt: skip
     before = xp.concat([world.position_m[None, ...], position[:-1, ...]], axis=0)
     step = position - before
     moved_m = xp.sqrt(step[..., 0] * step[..., 0] + step[..., 1] * step[..., 1])
@@ -102,8 +105,8 @@ def advance_frame(
     sight_latent = process.line_of_sight_latent(
         world.line_of_sight_latent,
         moved_m,
-        by_slot["line_of_sight_renewal"],
-        by_slot["line_of_sight"],
+        noise["line_of_sight_renewal"],
+        noise["line_of_sight"],
         model.line_of_sight_correlation_m,
     )
     sight_mask = sight_latent < model.line_of_sight_probability(distance)
@@ -111,22 +114,24 @@ def advance_frame(
     shadowing = process.autoregress(
         world.shadowing_latent,
         xp.exp(-moved_m[:, :, None, :] / correlation_m),
-        by_slot["shadowing"],
+        noise["shadowing"],
     )
     fading = process.autoregress(
-        world.fading_latent, scene.fading_memory[None, :, None, :, None, None], by_slot["fading"]
+        world.fading_latent, scene.fading_memory[None, :, None, :, None, None], noise["fading"]
     )
     own_load = process.autoregress(
         world.own_load_latent,
         xp.full_like(world.own_load_latent[None, ...], config.compute.own_load_memory),
-        by_slot["own_load"],
+        noise["own_load"],
     )
+    gain = process.gain(model, distance, sight_mask, shadowing, fading, config.radio)
     frame = WorldFrame(
         position_m=position,
-        cell=cells,
+        cell=cell,
         class_mix=scene.context_library[contexts],
-        gain=process.gain(model, distance, sight_mask, shadowing, fading, config.radio),
-        task_bytes=context.task_bytes(by_slot["task"], config.traffic),
+        gain=gain,
+        rate_bytes_per_s=link.rate_bytes_per_s(gain, config.radio),
+        task_bytes=context.task_bytes(noise["task"], config.traffic),
         free_flop_per_s=xp.where(
             _up_mask(config, scene, frame_index)[None, ...],
             compute.free_flop_per_s(own_load, config.compute),
@@ -134,14 +139,13 @@ def advance_frame(
         ),
         present_mask=(scene.arrival_frame <= frame_index) & (frame_index < scene.departure_frame),
     )
-    position_end, velocity, heading, cell, users_context = moved[-1]
     return (
         World(
-            position_m=position_end,
+            position_m=position[-1, ...],
             velocity_m_per_s=velocity,
             heading=heading,
-            cell=cell,
-            context=users_context,
+            cell=cell[-1, ...],
+            context=contexts[-1, ...],
             line_of_sight_latent=sight_latent[-1, ...],
             shadowing_latent=shadowing[-1, ...],
             fading_latent=fading[-1, ...],
@@ -152,25 +156,17 @@ def advance_frame(
 
 
 def _move(
-    config: ScenarioConfig, scene: Scene, world: World, by_slot: Noise
-) -> list[tuple[Array, Array, Array, Array, Array]]:
-    """Position, velocity, heading, cell and context after each slot of a frame."""
-    learning = config.learning
-    at = (world.position_m, world.velocity_m_per_s, world.heading, world.cell, world.context)
+    config: ScenarioConfig, scene: Scene, world: World, noise: Array
+) -> tuple[Array, Array, Array]:
+    """Positions over the slots of a frame [S, E, N, 2]; velocity and heading after it [E, N, 2]."""
+    position, velocity, heading = world.position_m, world.velocity_m_per_s, world.heading
     path = []
-    for slot in range(config.slots_per_frame):
+    for s in range(config.slots_per_frame):
         position, velocity, heading = mobility.move(
-            at[0], at[1], at[2], scene.mean_speed_m_per_s, by_slot["velocity"][slot, ...],
-            config.mobility,
-        )  # fmt: skip
-        cell = mobility.cell_index(position, config.mobility, learning.cells_per_side)
-        users_context = context.next_context(
-            at[4], at[3], cell, scene.place_context, by_slot["context_switch"][slot, ...],
-            by_slot["context"][slot, ...], learning,
-        )  # fmt: skip
-        at = (position, velocity, heading, cell, users_context)
-        path.append(at)
-    return path
+            position, velocity, heading, scene.mean_speed_m_per_s, noise[s], config.mobility
+        )
+        path.append(position)
+    return namespace(position).stack(path, axis=0), velocity, heading
 
 
 def _up_mask(config: ScenarioConfig, scene: Scene, frame_index: int) -> Array:

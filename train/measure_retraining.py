@@ -13,14 +13,16 @@ triplets is held out from fitting. Finished chains are kept: a killed run goes o
 from __future__ import annotations
 
 import argparse
-import copy
 import hashlib
 import json
 import os
 import platform
 import sys
 import time
+from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import dataclass
+from itertools import islice
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +40,7 @@ from dtmarl.accuracy.classifier import (
     train_pass,
 )
 
-SIZES = (30, 60, 125, 250, 500, 1000, 2500, 5000)
+SIZES = (15, 30, 60, 125, 250, 500, 1000, 2500, 5000)
 FULL_SIZES = (250, 500, 1000, 2500, 5000)
 ORIGINS = ("real", "twin", "mixed")
 STORE_SIZES = (100, 300, 1000)
@@ -176,75 +178,6 @@ def sample_images(
     return real, pool.draw_twin(store, step["twin_mix"], step["n"] - half, rng)
 
 
-def run_chain(
-    chain: Chain,
-    weights: dict[str, torch.Tensor],
-    base_recall: tuple[float, ...],
-    pool: Pool,
-    test: tuple[torch.Tensor, torch.Tensor],
-    device: torch.device,
-) -> list[dict[str, Any]]:
-    """Retrain and measure along one chain; returns one record per update."""
-    recipe = RECIPE[chain.mode]
-    rng = np.random.default_rng((chain.seed, 1))
-    torch.manual_seed(chain.seed)
-    generator = torch.Generator().manual_seed(chain.seed)
-    network = build_network()
-    if chain.mode != "full-scratch":
-        network.load_state_dict(copy.deepcopy(weights))
-    network = network.to(device)
-    steps = chain_steps(chain)
-    store_size = int(rng.choice(STORE_SIZES))
-    store_mix = 0.5 * steps[0]["mix"] + 0.5 / len(CLASSES)
-    store = pool.draw_real(store_mix, store_size, rng)
-    records, before = [], base_recall
-    for number, step in enumerate(steps):
-        real, twin = sample_images(pool, chain, step, store, rng)
-        chosen = torch.from_numpy(np.concatenate([real, twin]))
-        twin_mask = torch.arange(len(chosen)) >= len(real)
-        # Momentum starts at zero in each update: only weights are kept between updates.
-        optimizer = torch.optim.SGD(
-            network.parameters(),
-            lr=float(recipe["learning_rate"]),
-            momentum=float(recipe["momentum"]),
-        )
-        started = time.perf_counter()
-        for _ in range(int(recipe["passes"])):
-            train_pass(
-                network,
-                optimizer,
-                pool.images[chosen],
-                pool.labels[chosen],
-                twin_mask,
-                generator,
-                batch=int(recipe["batch"]),
-                batch_norm=chain.batch_norm,
-            )
-        seconds = time.perf_counter() - started
-        after = recall_per_class(network, *test)
-        labels = pool.labels.numpy()
-        records.append(
-            {
-                "chain": chain.name,
-                "step": number,
-                "split": chain.split,
-                "mode": chain.mode,
-                "origin": chain.origin,
-                "batch_norm": chain.batch_norm,
-                "seed": chain.seed,
-                "store": store_size if len(twin) else 0,
-                "mix": [round(float(share), 4) for share in step["mix"]],
-                "real": np.bincount(labels[real], minlength=len(CLASSES)).tolist(),
-                "twin": np.bincount(labels[twin], minlength=len(CLASSES)).tolist(),
-                "before": [round(value, 4) for value in before],
-                "after": [round(value, 4) for value in after],
-                "seconds": round(seconds, 2),
-            }
-        )
-        before = after
-    return records
-
-
 def write_results(path: Path, provenance: dict[str, Any], records: list[dict[str, Any]]) -> None:
     """Write provenance and one record per line, atomically."""
     lines = ",\n".join(json.dumps(record, separators=(",", ":")) for record in records)
@@ -285,6 +218,133 @@ def load_base(base: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[s
     return weights, arrays, report
 
 
+@dataclass(frozen=True)
+class Bench:
+    """What every measurement needs: base weights, unseen images, test images."""
+
+    weights: dict[str, torch.Tensor]
+    pool: Pool
+    test: tuple[torch.Tensor, torch.Tensor]
+    base_recall: tuple[float, ...]
+    provenance: dict[str, Any]
+
+
+def open_bench(base: Path, device: torch.device) -> Bench:
+    """Set up from the files of ``train_base.py``; the test images are a fixed, balanced part."""
+    weights, arrays, report = load_base(base)
+    labels = arrays["test_labels"]
+    rng = np.random.default_rng(TEST_SEED)
+    chosen = np.concatenate(
+        [
+            rng.choice(np.flatnonzero(labels == k), TEST_PER_CLASS, replace=False)
+            for k in range(len(CLASSES))
+        ]
+    )
+    test_images = arrays["test_images"][chosen]
+    test = (torch.from_numpy(test_images), torch.from_numpy(labels[chosen]))
+    network = build_network()
+    network.load_state_dict(weights)
+    base_recall = recall_per_class(network.to(device), *test)
+    provenance = {
+        "base": report,
+        "base_recall_subset": [round(value, 4) for value in base_recall],
+        "test_per_class": TEST_PER_CLASS,
+        "test_sha256": hashlib.sha256(test_images.tobytes()).hexdigest(),
+        "weights_sha256": hashlib.sha256((base / "base.safetensors").read_bytes()).hexdigest(),
+        "recipe": RECIPE,
+        "torch": torch.__version__,
+        "torchvision": torchvision.__version__,
+        "numpy": np.__version__,
+        "device": str(device),
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+    pool = Pool(arrays["pool_images"], arrays["pool_labels"])
+    return Bench(weights, pool, test, base_recall, provenance)
+
+
+def run_chain(chain: Chain, bench: Bench, device: torch.device) -> list[dict[str, Any]]:
+    """Retrain and measure along one chain; returns one record per update."""
+    pool = bench.pool
+    recipe = RECIPE[chain.mode]
+    rng = np.random.default_rng((chain.seed, 1))
+    torch.manual_seed(chain.seed)
+    generator = torch.Generator().manual_seed(chain.seed)
+    network = build_network()
+    if chain.mode != "full-scratch":
+        network.load_state_dict(bench.weights)
+    network = network.to(device)
+    steps = chain_steps(chain)
+    store_size = int(rng.choice(STORE_SIZES))
+    store_mix = 0.5 * steps[0]["mix"] + 0.5 / len(CLASSES)
+    store = pool.draw_real(store_mix, store_size, rng)
+    records, before = [], bench.base_recall
+    for number, step in enumerate(steps):
+        real, twin = sample_images(pool, chain, step, store, rng)
+        chosen = torch.from_numpy(np.concatenate([real, twin]))
+        twin_mask = torch.arange(len(chosen)) >= len(real)
+        # Momentum starts at zero in each update: only weights are kept between updates.
+        optimizer = torch.optim.SGD(
+            network.parameters(),
+            lr=float(recipe["learning_rate"]),
+            momentum=float(recipe["momentum"]),
+        )
+        started = time.perf_counter()
+        for _ in range(int(recipe["passes"])):
+            train_pass(
+                network,
+                optimizer,
+                pool.images[chosen],
+                pool.labels[chosen],
+                twin_mask,
+                generator,
+                batch=int(recipe["batch"]),
+                batch_norm=chain.batch_norm,
+            )
+        seconds = time.perf_counter() - started
+        after = recall_per_class(network, *bench.test)
+        labels = pool.labels.numpy()
+        records.append(
+            {
+                "chain": chain.name,
+                "step": number,
+                "split": chain.split,
+                "mode": chain.mode,
+                "origin": chain.origin,
+                "batch_norm": chain.batch_norm,
+                "seed": chain.seed,
+                "store": store_size if len(twin) else 0,
+                "mix": [round(float(share), 4) for share in step["mix"]],
+                "real": np.bincount(labels[real], minlength=len(CLASSES)).tolist(),
+                "twin": np.bincount(labels[twin], minlength=len(CLASSES)).tolist(),
+                "before": [round(value, 4) for value in before],
+                "after": [round(value, 4) for value in after],
+                "seconds": round(seconds, 2),
+            }
+        )
+        before = after
+    return records
+
+
+_bench: Bench  # of a worker process, set once by open_worker
+
+
+def choose_device() -> torch.device:
+    """CUDA if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def open_worker(base: Path, threads: int) -> None:
+    """Set up a worker process."""
+    global _bench
+    torch.set_num_threads(threads)
+    _bench = open_bench(base, choose_device())
+
+
+def measure(chain: Chain) -> list[dict[str, Any]]:
+    """Run one chain in a worker process."""
+    return run_chain(chain, _bench, choose_device())
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -293,60 +353,41 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--triplets", type=int, default=40)
     parser.add_argument("--batch-norm", choices=BATCH_NORM_MODES, default="frozen")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after this long")
-    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--workers", type=int, default=2, help="processes, one chain each")
+    parser.add_argument("--threads", type=int, default=1, help="threads of each process")
     args = parser.parse_args(argv)
-    torch.set_num_threads(args.threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
-        weights, arrays, report = load_base(args.base)
-        pool = Pool(arrays["pool_images"], arrays["pool_labels"])
-        labels = arrays["test_labels"]
-        rng = np.random.default_rng(TEST_SEED)
-        chosen = np.concatenate(
-            [
-                rng.choice(np.flatnonzero(labels == k), TEST_PER_CLASS, replace=False)
-                for k in range(len(CLASSES))
-            ]
-        )
-        test_images = arrays["test_images"][chosen]
-        test = (torch.from_numpy(test_images), torch.from_numpy(labels[chosen]))
-        network = build_network()
-        network.load_state_dict(weights)
-        base_recall = recall_per_class(network.to(device), *test)
-        provenance = {
-            "base": report,
-            "base_recall_subset": [round(value, 4) for value in base_recall],
-            "test_per_class": TEST_PER_CLASS,
-            "test_sha256": hashlib.sha256(test_images.tobytes()).hexdigest(),
-            "weights_sha256": hashlib.sha256(
-                (args.base / "base.safetensors").read_bytes()
-            ).hexdigest(),
-            "recipe": RECIPE,
-            "torch": torch.__version__,
-            "torchvision": torchvision.__version__,
-            "numpy": np.__version__,
-            "device": str(device),
-            "machine": f"{platform.machine()}, {args.threads} threads",
-        }
-        records = read_results(args.out, provenance)
+        bench = open_bench(args.base, choose_device())
+        records = read_results(args.out, bench.provenance)
         chains = plan(args.triplets, args.batch_norm)
+        rank = {chain.name: i for i, chain in enumerate(chains)}
         done = {record["chain"] for record in records}
-        started = time.perf_counter()
         waiting = [chain for chain in chains if chain.name not in done]
-        for i, chain in enumerate(waiting):
-            elapsed = time.perf_counter() - started
-            if elapsed > args.seconds:
-                print(f"time is up with {len(waiting) - i} chains left", flush=True)
-                break
-            records += run_chain(chain, weights, base_recall, pool, test, device)
-            write_results(args.out, provenance, records)
-            elapsed = time.perf_counter() - started
-            eta = elapsed / (i + 1) * (len(waiting) - i - 1)
-            print(
-                f"{chain.name}: {i + 1}/{len(waiting)} chains, {len(records)} updates, "
-                f"{elapsed:.0f} s, ETA {eta:.0f} s",
-                flush=True,
-            )
+        started, elapsed, finished = time.perf_counter(), 0.0, 0
+        # Several processes of one thread share busy cores better than one of several threads.
+        with ProcessPoolExecutor(
+            args.workers, get_context("spawn"), open_worker, (args.base, args.threads)
+        ) as workers:
+            queue = iter(waiting)
+            running = {workers.submit(measure, chain) for chain in islice(queue, args.workers)}
+            while running:
+                ended, running = wait(running, return_when=FIRST_COMPLETED)
+                for future in ended:
+                    records += future.result()
+                records.sort(key=lambda record: rank.get(record["chain"], len(rank)))
+                write_results(args.out, bench.provenance, records)
+                finished += len(ended)
+                elapsed = time.perf_counter() - started
+                eta = elapsed / finished * (len(waiting) - finished)
+                print(
+                    f"{finished}/{len(waiting)} chains, {len(records)} updates, "
+                    f"{finished / elapsed * 60:.1f} chains/min, ETA {eta:.0f} s",
+                    flush=True,
+                )
+                if elapsed < args.seconds:
+                    running |= {workers.submit(measure, c) for c in islice(queue, len(ended))}
+        if finished < len(waiting):
+            print(f"time is up with {len(waiting) - finished} chains left")
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -99,8 +99,9 @@ def train_pass(
 ) -> float:
     """One pass of mini-batch SGD in bfloat16 autocast; returns the mean loss.
 
-    The images are shuffled and cut into ``ceil(n / batch)`` batches of nearly equal size, so that
-    no step follows the gradient of a handful of left-over images.
+    The images are shuffled and cut into ``ceil(n / batch)`` batches of nearly equal size. A batch's
+    summed loss is divided by ``batch``, full or not: every image has the same weight, and few
+    images move the network little.
 
     Args:
         network: trained in place.
@@ -129,11 +130,11 @@ def train_pass(
         augmented = jitter_brightness(augmented, twin_mask[chosen], generator)
         with torch.autocast(device.type, torch.bfloat16):
             logits = network(to_input(augmented, device))
-            loss = nn.functional.cross_entropy(logits, labels[chosen].to(device))
+            loss = nn.functional.cross_entropy(logits, labels[chosen].to(device), reduction="sum")
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        (loss / batch).backward()
         optimizer.step()
-        loss_sum += loss.item() * len(chosen)
+        loss_sum += loss.item()
     if not np.isfinite(loss_sum):
         raise FloatingPointError(f"training diverged: mean loss {loss_sum / len(labels)}")
     return loss_sum / len(labels)

@@ -14,8 +14,8 @@ import numpy as np
 from dtmarl.backend import Array, namespace
 from dtmarl.config import ScenarioConfig
 from dtmarl.physics import learning
-from dtmarl.twin import forecast, model, store
-from dtmarl.types import UPDATE_PLANS, State
+from dtmarl.twin import forecast, mirror, model, store
+from dtmarl.types import UPDATE_PLANS, Mirror, State
 
 RATE_UNIT_BYTES_PER_S = 1e3
 _RATE_DECADES = 5.0
@@ -71,6 +71,15 @@ class Layout:
         )
 
 
+class Ahead(NamedTuple):
+    """The part of the coming T slots' observations that no action changes."""
+
+    slot: int  # the first of them
+    bs: Array  # [T, E, M, bs.size] float32
+    mu: Array  # [T, E, N, mu_ahead.size] float32
+    present: Array  # [T, E, N, 1] float32
+
+
 class Observations:
     """Observation and state vectors of one scenario.
 
@@ -95,22 +104,26 @@ class Observations:
             Block("rate", n, 0, 2, "log10(1 + rate / 1 kB/s) / 5, of associated users"),
             Block("training", n, 0, 1, "c·w·δ / (1 + c·w·δ), of associated users"),
         )
-        self.mu = Layout(
+        # What an action can change stands apart from what is known once a frame has begun.
+        self.mu_changing = Layout(
+            Block("slot_accuracy", 1, 0, 1, "accuracy measured in the newest slot"),
+            Block("generated_mix", k, 0, 1, "p of eq (8)"),
+            Block("moving", m, 0, 1, "1 where the model still has to move"),
+        )
+        self.mu_ahead = Layout(
             Block("task", 1, 0, 2, "announced task over the largest"),
             Block("training", 1, 0, 1, "c·w·δ / (1 + c·w·δ)"),
             Block("model_age", 1, 0, 1, "slots since the last retraining, over the episode"),
-            Block("slot_accuracy", 1, 0, 1, "accuracy measured in the newest slot"),
             Block("frame_accuracy", 1, 0, 1, "mean accuracy of the newest frame, eq (13)"),
             Block("report_age", 1, 0, 1, "slots since the newest report / (1 + the same)"),
             *clock,
-            Block("generated_mix", k, 0, 1, "p of eq (8)"),
             Block("associated", m, 0, 1, "v: 1 for each associated base station"),
             Block("rate", m, 0, 2, "log10(1 + rate / 1 kB/s) / 5"),
             Block("free_compute", m, 0, 1, "free computing power over λ^BS"),
             Block("num_associated", m, 0, 1, "users of each base station over N"),
             Block("demand", m, 0, 1, "Σ sqrt(task·(1 + c·w·δ)) of its users, over the largest"),
-            Block("moving", m, 0, 1, "1 where the model still has to move"),
         )
+        self.mu = Layout(*self.mu_changing.blocks, *self.mu_ahead.blocks)
         self.state = Layout(
             *clock,
             Block("present", n, 0, 1, "1 for each user in the network"),
@@ -136,123 +149,147 @@ class Observations:
             np.sqrt(config.traffic.task_bytes_max * (1.0 + _largest_work(config))) * n
         )
 
-    def agents(self, state: State) -> tuple[Array, Array]:
-        """What every agent sees: [E, M, bs.size] and [E, N, mu.size], float32.
+    def ahead(self, state: State, num_slots: int) -> Ahead:
+        """Everything in the coming slots' observations that no action changes.
 
-        Rows of absent users are zero.
+        The mirror and the decision in force are known for the frame, so that one pass over its
+        slots replaces one pass per slot.
+
+        Args:
+            state: at the first of the slots, which lie in one frame.
+            num_slots: how many.
         """
-        config, twin, control = self._config, state.twin, state.control
-        xp = namespace(twin.task_bytes)
-        e, n = twin.task_bytes.shape
-        m = config.num_base_stations
-        real = twin.task_bytes.dtype
+        config, control, knowledge = self._config, state.control, state.twin.knowledge
+        s = state.slot % config.slots_per_frame
+        heard = Mirror(*(path[s : s + num_slots] for path in state.twin.mirror))
+        xp = namespace(heard.task_bytes)
+        real = heard.task_bytes.dtype
         linked = xp.astype(control.association_mask, real)
-        task = twin.task_bytes / config.traffic.task_bytes_max
         work = self._work(state)
         load = work / (1.0 + work)
-        rate = scaled_rate(model.rate_estimate_bytes_per_s(config, twin))
-        free = twin.free_flop_per_s / config.compute.site_flop_per_s
-        count = xp.sum(linked, axis=-1) / n
-        root = xp.sqrt(twin.task_bytes * (1.0 + work))
-        demand = xp.sum(linked * root[:, None, :], axis=-1) / self._largest_root_demand
-        clock = self._clock(state)
+        task = heard.task_bytes / config.traffic.task_bytes_max
+        rate = scaled_rate(model.rate_estimate_bytes_per_s(config, heard.gain_db))
+        free = heard.free_flop_per_s / config.compute.site_flop_per_s
+        count = xp.sum(linked, axis=-1) / config.max_users
+        root = xp.sqrt(heard.task_bytes * (1.0 + work))
+        demand = xp.sum(linked * root[..., None, :], axis=-1) / self._largest_root_demand
+        slots = state.slot + xp.arange(num_slots)
+        age = knowledge.model_age_slots + xp.arange(num_slots)[:, None, None]
+        clock = {
+            "slot_in_frame": slots % self._slots_per_decision / config.slots_per_frame,
+            "slot_in_episode": slots / config.slots_per_episode,
+        }
+        t, e, n = task.shape
+        m = config.num_base_stations
 
+        def fill(value: Array, *shape: int) -> Array:
+            """The value repeated over a block [T, E, …]; a sum broadcasts like nothing else."""
+            return xp.zeros((t, e, *shape), dtype=real) + value
+
+        by_slot = {name: value[:, None, None, None] for name, value in clock.items()}
         bs = self.bs.join(
             {
                 "free_compute": free[..., None],
-                "num_associated": count[..., None],
-                **{name: xp.full((e, m, 1), value, dtype=real) for name, value in clock.items()},
-                "associated": linked,
-                "task": linked * task[:, None, :],
+                "num_associated": fill(count[..., None], m, 1),
+                **{name: fill(value, m, 1) for name, value in by_slot.items()},
+                "associated": fill(linked, m, n),
+                "task": linked * task[..., None, :],
                 "rate": linked * rate,
-                "training": linked * load[:, None, :],
+                "training": fill(linked * load[:, None, :], m, n),
             }
         )
-
-        def to_users(per_site: Array) -> Array:
-            return xp.broadcast_to(per_site[:, None, :], (e, n, m))
-
-        mu = self.mu.join(
+        order = (0, 1, 3, 2)
+        mu = self.mu_ahead.join(
             {
                 "task": task[..., None],
-                "training": load[..., None],
-                "model_age": self._model_age(state)[..., None],
-                "slot_accuracy": twin.slot_accuracy[..., None],
-                "frame_accuracy": twin.frame_accuracy[..., None],
-                "report_age": self._report_age(state)[..., None],
-                **{name: xp.full((e, n, 1), value, dtype=real) for name, value in clock.items()},
-                "generated_mix": twin.generated_mix,
-                "associated": xp.permute_dims(linked, (0, 2, 1)),
-                "rate": xp.permute_dims(rate, (0, 2, 1)),
-                "free_compute": to_users(free),
-                "num_associated": to_users(count),
-                "demand": to_users(demand),
-                "moving": xp.permute_dims(xp.astype(control.new_link_mask, real), (0, 2, 1)),
+                "training": fill(load[..., None], n, 1),
+                "model_age": age[..., None] / config.slots_per_episode,
+                "frame_accuracy": fill(knowledge.frame_accuracy[..., None], n, 1),
+                "report_age": self._report_age(slots[:, None, None], heard.report_slot)[..., None],
+                **{name: fill(value, n, 1) for name, value in by_slot.items()},
+                "associated": xp.permute_dims(fill(linked, m, n), order),
+                "rate": xp.permute_dims(rate, order),
+                "free_compute": fill(free[..., None, :], n, m),
+                "num_associated": fill(count[:, None, :], n, m),
+                "demand": fill(demand[..., None, :], n, m),
             }
         )
-        return bs, mu * xp.astype(twin.present_mask, mu.dtype)[..., None]
+        return Ahead(state.slot, bs, mu, xp.astype(heard.present_mask, xp.float32)[..., None])
+
+    def agents(self, state: State, ahead: Ahead) -> tuple[Array, Array]:
+        """What every agent sees: [E, M, bs.size] and [E, N, mu.size], float32.
+
+        Rows of absent users are zero.
+
+        Args:
+            state: at one of the slots of `ahead`.
+            ahead: from `ahead`, under the decision in force.
+        """
+        at = state.slot - ahead.slot
+        knowledge, moving = state.twin.knowledge, state.control.new_link_mask
+        xp = namespace(ahead.mu)
+        changing = self.mu_changing.join(
+            {
+                "slot_accuracy": knowledge.slot_accuracy[..., None],
+                "generated_mix": knowledge.generated_mix,
+                "moving": xp.astype(xp.permute_dims(moving, (0, 2, 1)), xp.float32),
+            }
+        )
+        mu = xp.concat([changing, ahead.mu[at]], axis=-1) * ahead.present[at]
+        return ahead.bs[at], mu
 
     def global_state(self, state: State) -> Array:
         """The twin's whole state for centralised critics, [E, state.size] float32."""
-        config, twin, control = self._config, state.twin, state.control
-        xp = namespace(twin.task_bytes)
-        real = twin.task_bytes.dtype
-        e = twin.task_bytes.shape[0]
-        present = xp.astype(twin.present_mask, real)
+        config, control, knowledge = self._config, state.control, state.twin.knowledge
+        heard = mirror.at_slot(state.twin.mirror, state.slot % config.slots_per_frame)
+        xp = namespace(heard.task_bytes)
+        real = heard.task_bytes.dtype
+        e = heard.task_bytes.shape[0]
+        present = xp.astype(heard.present_mask, real)
         extent = xp.asarray([config.mobility.width_m, config.mobility.height_m], dtype=real)
-        position = forecast.believed_position_m(config, twin, 0.0)
+        position = forecast.believed_position_m(config, heard, state.slot)
         speed = max(config.mobility.vehicle_speed_m_per_s, 1.0)
         work = self._work(state)
         per_user = {
             "position": 2.0 * position / extent - 1.0,
-            "velocity": twin.velocity_m_per_s / speed,
-            "task": twin.task_bytes / config.traffic.task_bytes_max,
-            "mean_task": twin.mean_task_bytes / config.traffic.task_bytes_max,
-            "report_age": self._report_age(state),
-            "model_age": self._model_age(state),
-            "slot_accuracy": twin.slot_accuracy,
-            "frame_accuracy": twin.frame_accuracy,
-            "class_mix": store.class_mix(twin.class_counts),
-            "generated_mix": twin.generated_mix,
+            "velocity": heard.velocity_m_per_s / speed,
+            "task": heard.task_bytes / config.traffic.task_bytes_max,
+            "mean_task": heard.mean_task_bytes / config.traffic.task_bytes_max,
+            "report_age": self._report_age(state.slot, heard.report_slot),
+            "model_age": knowledge.model_age_slots / config.slots_per_episode,
+            "slot_accuracy": knowledge.slot_accuracy,
+            "frame_accuracy": knowledge.frame_accuracy,
+            "class_mix": store.class_mix(knowledge.class_counts),
+            "generated_mix": knowledge.generated_mix,
             "training": work / (1.0 + work),
         }
         values = {
             name: xp.reshape(value * (present if value.ndim == 2 else present[..., None]), (e, -1))
             for name, value in per_user.items()
         }
-        gain = (twin.gain_db + _GAIN_OFFSET_DB) / _GAIN_SCALE_DB * present[:, None, :]
+        in_frame = state.slot % self._slots_per_decision / config.slots_per_frame
+        gain = (heard.gain_db + _GAIN_OFFSET_DB) / _GAIN_SCALE_DB * present[:, None, :]
         values |= {
-            **{
-                name: xp.full((e, 1), value, dtype=real)
-                for name, value in self._clock(state).items()
-            },
+            "slot_in_frame": xp.full((e, 1), in_frame, dtype=real),
+            "slot_in_episode": xp.full((e, 1), state.slot / config.slots_per_episode, dtype=real),
             "present": present,
             "gain": xp.reshape(gain, (e, -1)),
-            "free_compute": twin.free_flop_per_s / config.compute.site_flop_per_s,
+            "free_compute": heard.free_flop_per_s / config.compute.site_flop_per_s,
             "associated": xp.reshape(xp.astype(control.association_mask, real), (e, -1)),
             "moving": xp.reshape(xp.astype(control.new_link_mask, real), (e, -1)),
         }
         return self.state.join(values)
 
-    def _clock(self, state: State) -> dict[str, float]:
-        in_frame = state.slot % self._slots_per_decision
-        return {
-            "slot_in_frame": in_frame / self._config.slots_per_frame,
-            "slot_in_episode": state.slot / self._config.slots_per_episode,
-        }
-
     def _work(self, state: State) -> Array:
         """c·w·δ of every user, [E, N]."""
-        xp = namespace(state.twin.task_bytes)
+        retrain_mask = state.control.retrain_mask
+        real = state.twin.knowledge.slot_accuracy.dtype
         plan = learning.update_plan(state.control.update_plan, self._config.learning)
-        return plan.work * xp.astype(state.control.retrain_mask, state.twin.task_bytes.dtype)
-
-    def _model_age(self, state: State) -> Array:
-        return state.twin.model_age_slots / self._config.slots_per_episode
+        return plan.work * namespace(retrain_mask).astype(retrain_mask, real)
 
     @staticmethod
-    def _report_age(state: State) -> Array:
-        age = state.slot - state.twin.report_slot
+    def _report_age(slot: int | Array, report_slot: Array) -> Array:
+        age = slot - report_slot
         return age / (1.0 + age)
 
 

@@ -132,6 +132,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         noise = self._streams.draw_reset()
         self._frame_noise = self._streams.draw_frame()
         self._state = dynamics.initial_state(self.config, self._engine, noise, self._frame_noise)
+        self._ahead = self.layouts.ahead(self._state, 1)
         self._decision_slot = -1
         self._outcome = None
         self.agents = self._present_agents()
@@ -165,6 +166,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
                 f"once each; this is slot {state.slot}"
             )
         self._state = dynamics.begin_frame(self.config, state, decision)
+        self._ahead = self.layouts.ahead(self._state, self.slots_per_decision)
         self._decision_slot = state.slot
         return self._observe(self.agents)
 
@@ -199,7 +201,10 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         if next_slot % self.config.slots_per_frame == 0:
             assert self._streams is not None
             self._frame_noise = self._streams.draw_frame()
-        self._state = dynamics.enter_slot(self.config, state, self._frame_noise)
+            state = dynamics.enter_frame(self.config, state, self._frame_noise)
+        if next_slot % self.slots_per_decision == 0:
+            self._ahead = self.layouts.ahead(state, 1)  # until the next decision is taken
+        self._state = state
         self._outcome = outcome
         return self._result(acted, outcome, over=next_slot == self.config.slots_per_episode)
 
@@ -218,26 +223,23 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
                 f"actions: expected one for each of agents; missing {missing}, unknown {unknown}"
             )
         m, n = self.config.num_base_stations, self.config.max_users
-        weights = np.zeros((m, n)), np.zeros((n, 1 + m))
+        allocation, split = np.zeros((m, n)), np.zeros((n, 1 + m))
+        rows = dict(zip(self.possible_agents, (*allocation, *split), strict=True))
         for agent, action in actions.items():
-            kind, index = agent.split("_")
-            row = weights[0 if kind == "bs" else 1][int(index)]
-            array = np.asarray(action)
+            array, row = np.asarray(action), rows[agent]
             if array.shape != row.shape or array.dtype.kind != "f":
                 raise ValueError(
                     f"actions[{agent!r}]: expected floats with shape {row.shape}, got "
                     f"{array.dtype} with shape {array.shape}"
                 )
             row[:] = array
-        for kind, block in zip(("bs", "mu"), weights, strict=True):
-            if not np.isfinite(block).all():
-                row_index = int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
-                agent = f"{kind}_{row_index}"
-                raise ValueError(
-                    f"actions[{agent!r}]: expected finite weights, got {actions[agent]}"
-                )
-        allocation, split = (np.minimum(np.maximum(block, 0.0), 1.0) for block in weights)
-        return Action(allocation_weight=allocation[None], split_weight=split[None])
+        if not (np.isfinite(allocation).all() and np.isfinite(split).all()):
+            agent = next(agent for agent in actions if not np.isfinite(rows[agent]).all())
+            raise ValueError(f"actions[{agent!r}]: expected finite weights, got {actions[agent]}")
+        return Action(
+            allocation_weight=np.minimum(np.maximum(allocation, 0.0), 1.0)[None],
+            split_weight=np.minimum(np.maximum(split, 0.0), 1.0)[None],
+        )
 
     def state(self) -> Array:
         """The twin's whole state for centralised critics, [state_space.shape] float32."""
@@ -292,7 +294,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         ]
 
     def _observe(self, agents: list[str]) -> AgentDict:
-        bs, mu = self.layouts.agents(self._begun_state())
+        bs, mu = self.layouts.agents(self._begun_state(), self._ahead)
         rows = dict(zip(self.possible_agents, (*bs[0], *mu[0]), strict=True))
         return rows if len(agents) == len(rows) else {agent: rows[agent] for agent in agents}
 

@@ -21,36 +21,42 @@ def context_library(learning: LearningConfig) -> Array:
     return library / library.sum(axis=-1, keepdims=True)
 
 
-def next_context(
+def context_path(
     context: Array,
     old_cell: Array,
-    new_cell: Array,
+    cell: Array,
     place_context: Array,
     switch: Array,
     choice: Array,
     learning: LearningConfig,
 ) -> Array:
-    """Context after a slot: the place's on entering a cell, otherwise a Markov switch.
+    """Contexts over the slots of a frame: the place's on entering a cell, else a Markov switch.
 
     Args:
-        context: [E, N] index into the library.
-        old_cell: [E, N] cell before the move.
-        new_cell: [E, N] cell after it.
+        context: [E, N] index into the library before the frame.
+        old_cell: [E, N] cell before the frame.
+        cell: [S, E, N] cell in each slot.
         place_context: [E, G] context of each cell.
-        switch: [E, N] uniform.
-        choice: [E, N] uniform.
+        switch: [S, E, N] uniform.
+        choice: [S, E, N] uniform.
         learning: switching probability and whether contexts follow places.
 
     Returns:
-        [E, N] integer.
+        [S, E, N] integer.
     """
     xp = namespace(context)
-    jump = xp.astype(xp.floor(choice * learning.num_contexts), context.dtype)
-    result = xp.where(switch < learning.context_switch_probability, jump, context)
+    changes = switch < learning.context_switch_probability
+    next_context = xp.astype(xp.floor(choice * learning.num_contexts), context.dtype)
     if learning.context_follows_place:
-        of_place = xp.take_along_axis(place_context, new_cell, axis=1)
-        result = xp.where(new_cell != old_cell, of_place, result)
-    return result
+        entered = cell != xp.concat([old_cell[None, ...], cell[:-1]], axis=0)
+        environment = xp.arange(cell.shape[1])[None, :, None]
+        next_context = xp.where(entered, place_context[environment, cell], next_context)
+        changes = changes | entered
+    path = []
+    for s in range(cell.shape[0]):
+        context = xp.where(changes[s], next_context[s], context)
+        path.append(context)
+    return xp.stack(path, axis=0)
 
 
 def task_bytes(uniform: Array, traffic: TrafficConfig) -> Array:

@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from dtmarl.backend import Array, namespace
 from dtmarl.config import LearningConfig
+from dtmarl.types import UPDATE_PLANS
 
 
 class UpdatePlan(NamedTuple):
@@ -29,14 +30,13 @@ def update_plan(name: str, learning: LearningConfig) -> UpdatePlan:
     """
     real = learning.training_fraction * (1.0 - learning.twin_share)
     twin = learning.training_fraction * learning.twin_share
-    plans = {
-        "incremental": UpdatePlan("incremental", real, twin, learning.pass_work * (real + twin)),
-        "physical-only": UpdatePlan("incremental", real, 0.0, learning.pass_work * real),
-        "full": UpdatePlan("full", 1.0, 0.0, learning.pass_work * learning.full_passes),
-    }
-    if name not in plans:
-        raise ValueError(f"update_plan: expected one of {sorted(plans)}, got {name!r}")
-    return plans[name]
+    if name == "incremental":
+        return UpdatePlan("incremental", real, twin, learning.pass_work * (real + twin))
+    if name == "physical-only":
+        return UpdatePlan("incremental", real, 0.0, learning.pass_work * real)
+    if name == "full":
+        return UpdatePlan("full", 1.0, 0.0, learning.pass_work * learning.full_passes)
+    raise ValueError(f"update_plan: expected one of {UPDATE_PLANS}, got {name!r}")
 
 
 def expected_accuracy(recall: Array, class_mix: Array) -> Array:

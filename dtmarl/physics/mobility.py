@@ -46,9 +46,9 @@ def cell_index(position_m: Array, mobility: MobilityConfig, cells_per_side: int)
     column = xp.floor(position_m[..., 0] * (cells_per_side / mobility.width_m))
     row = xp.floor(position_m[..., 1] * (cells_per_side / mobility.height_m))
     last = float(cells_per_side - 1)
-    return xp.astype(
-        xp.clip(row, 0.0, last) * cells_per_side + xp.clip(column, 0.0, last), xp.int64
-    )
+    # A position on the far border belongs to the last cell; none lies before the near one.
+    index = xp.minimum(row, last) * cells_per_side + xp.minimum(column, last)
+    return xp.astype(index, xp.int64)
 
 
 def move(

@@ -120,7 +120,7 @@ def reset_result(setting: Setting) -> None:
 
 
 def _require_keys(name: str, found: Any, expected: Any, step: int) -> None:
-    if type(found) is not dict:
+    if not isinstance(found, dict):
         raise Violation(step=step, expected=f"{name} in a dict", found=type(found).__name__)
     for agent in [a for a in expected if a not in found] + [a for a in found if a not in expected]:
         raise Violation(

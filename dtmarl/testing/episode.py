@@ -114,14 +114,18 @@ def begin(env: Env, seed: int | None) -> Step:
     )
 
 
-def advance(env: Env, index: int, actions: Actions) -> Step:
-    """Step the environment; the step holds what it was given and returned, uncopied."""
+def advance(env: Env, index: int, actions: Actions, what: str = "at any time") -> Step:
+    """Step the environment; the step holds what it was given and returned, uncopied.
+
+    Raises:
+        Violation: the environment raises, or returns no five things; `what` is the circumstance.
+    """
     before = tuple(env.agents)
     try:
         outcome = env.step(actions)
     except Exception as error:
         raise Violation(
-            expected="step to accept actions from the agents' spaces",
+            expected=f"step to accept actions from the agents' spaces {what}",
             found=f"{type(error).__name__}: {error}",
             step=index,
         ) from error
@@ -200,7 +204,7 @@ def retrace(
         if wanted.index == 0:
             step = begin(env, trajectory.seed)
         else:
-            step = advance(env, wanted.index, arrange(trees.copied(wanted.actions)))
+            step = advance(env, wanted.index, arrange(trees.copied(wanted.actions)), what)
         found = trees.difference(wanted.compared(), step.compared())
         if found is not None:
             path, expected, came = found

@@ -78,15 +78,17 @@ def corner(space: AnySpace, choose_high: Callable[[tuple[int, ...]], Any]) -> An
         low = np.where(np.isfinite(space.low), space.low, -UNBOUNDED_CORNER)
         high = np.where(np.isfinite(space.high), space.high, UNBOUNDED_CORNER)
         return np.where(choose_high(space.shape), high, low).astype(space.dtype)
-    if isinstance(space, spaces.Discrete):
-        top = space.start + space.n - 1
-        return top if choose_high(()) else space.start
-    if isinstance(space, spaces.MultiDiscrete):
-        top = space.start + space.nvec - 1
-        return np.where(choose_high(space.nvec.shape), top, space.start).astype(space.dtype)
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        start, top = _ends(space)
+        return np.where(choose_high(start.shape), top, start).astype(space.dtype)[()]
     if isinstance(space, spaces.MultiBinary):
         return np.asarray(choose_high(space.shape)).astype(space.dtype)
     return space.sample()
+
+
+def _ends(space: Any) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    count = space.n if isinstance(space, spaces.Discrete) else space.nvec
+    return np.asarray(space.start), np.asarray(space.start + count - 1)
 
 
 def spoiled(space: AnySpace, action: Any, spoil: Spoil) -> Iterator[tuple[str, Any]]:
@@ -130,11 +132,9 @@ def with_wrong_shape(space: AnySpace, action: Any) -> Iterator[tuple[str, Any]]:
 
 def outside_discrete(space: AnySpace, action: Any) -> Iterator[tuple[str, Any]]:
     """A choice one beyond, and one before, the choices of a discrete space."""
-    if isinstance(space, spaces.Discrete):
-        for value in (space.start + space.n, space.start - 1):
-            yield f"{value}, outside {space}", value
-    elif isinstance(space, spaces.MultiDiscrete) and action.size:
-        for bound in (space.start + space.nvec, space.start - 1):
+    if isinstance(space, spaces.Discrete | spaces.MultiDiscrete):
+        start, top = _ends(space)
+        for beyond in (top + 1, start - 1):
             wrong = np.array(action)
-            wrong.flat[0] = bound.flat[0]
-            yield f"{wrong.flat[0]} in element 0, outside {space}", wrong
+            wrong.flat[0] = beyond.flat[0]
+            yield f"{wrong.flat[0]}, outside {space}", wrong[()]

@@ -1,97 +1,139 @@
-"""The twin's mirror of the network: registration, reports that age, get lost and arrive late."""
+"""The twin's mirror of the network: registration, reports that age, get lost and arrive late.
+
+What is reported does not depend on any decision, so that, like the world itself, the mirror runs
+through a frame in one go; whoever asks about a slot is shown that slot only (`at_slot`).
+"""
 
 from __future__ import annotations
+
+import numpy as np
 
 from dtmarl.backend import Array, namespace
 from dtmarl.config import ScenarioConfig
 from dtmarl.randomness import Noise
-from dtmarl.types import Report, Twin, WorldFrame
+from dtmarl.types import Mirror, Report, WorldFrame
 from dtmarl.units import linear_to_db
 
 _MEAN_TASK_RATE = 0.1  # weight of the newest announcement in the running mean
+_UNHEARD_GAIN_DB = -100.0
 
 
-def synchronise(
-    config: ScenarioConfig, twin: Twin, frame: WorldFrame, slot: int, noise: Noise
-) -> Twin:
-    """What the twin hears at the start of a slot.
+def initial_mirror(config: ScenarioConfig, num_envs: int) -> Mirror:
+    """A mirror that has heard of nobody yet; ranges and capacities are known to the operator."""
+    e, m, n = num_envs, config.num_base_stations, config.max_users
+    center = np.asarray([config.mobility.width_m, config.mobility.height_m]) / 2.0
+    mean_task = (config.traffic.task_bytes_min + config.traffic.task_bytes_max) / 2.0
+    return Mirror(
+        present_mask=np.zeros((e, n), dtype=bool),
+        position_m=np.zeros((e, n, 2)) + center,
+        velocity_m_per_s=np.zeros((e, n, 2)),
+        gain_db=np.full((e, m, n), _UNHEARD_GAIN_DB),
+        free_flop_per_s=np.full((e, m), config.compute.site_flop_per_s),
+        task_bytes=np.full((e, n), mean_task),
+        mean_task_bytes=np.full((e, n), mean_task),
+        report_slot=np.full((e, n), -1),
+    )
+
+
+def at_slot(mirror: Mirror, s: int) -> Mirror:
+    """The mirror at slot `s` of the frame it has run through."""
+    return Mirror(*(path[s] for path in mirror))
+
+
+def advance_frame(
+    config: ScenarioConfig,
+    mirror: Mirror,
+    in_flight: tuple[Report | None, ...],
+    frame: WorldFrame,
+    first_slot: int,
+    noise: Noise,
+) -> tuple[Mirror, tuple[Report | None, ...]]:
+    """What the twin hears over a frame.
 
     Every `sync_period_slots` each user reports its position, and the sites the channel gain they
     measured and the compute they have free; a report arrives `sync_delay_slots` later, or never.
-    A user that enters registers at once. A request announces its task size each slot.
+    A user that enters registers at once. A request announces its task size each slot; where that is
+    lost, the twin takes the mean so far.
 
     Args:
         config: fidelity of the twin.
-        twin: the twin before the slot.
-        frame: the frame that contains the slot.
-        slot: number of the slot, from 0.
-        noise: numbers of this slot, [E, …] each.
+        mirror: at the slot before the frame, [E, …] each.
+        in_flight: reports under way.
+        frame: the frame that begins.
+        first_slot: number of its first slot.
+        noise: of the frame, [S, E, …] each.
+
+    Returns:
+        The mirror over the frame, [S, E, …] each, and the reports under way at its end.
     """
-    s = slot % config.slots_per_frame
+    xp = namespace(mirror.position_m)
     fidelity = config.twin
-    heard = _measure(config, frame, s, slot, noise)
-    registered_mask = frame.present_mask & ~twin.present_mask
-    due = slot % fidelity.sync_period_slots == 0
-    sent = heard._replace(
-        received_mask=frame.present_mask & (noise["report_loss"] >= fidelity.sync_loss) & due,
-    )
-    in_flight = (*twin.in_flight, sent)
-    twin = _incorporate(config, twin._replace(in_flight=in_flight[1:]), in_flight[0])
-    twin = _register(twin, heard, registered_mask)
-    twin = twin._replace(present_mask=frame.present_mask)
-    return _hear_requests(config, twin, frame.task_bytes[s, ...], noise)
+    measured_position = frame.position_m + fidelity.position_noise_m * noise["report_position"]
+    measured_db = linear_to_db(frame.gain) + fidelity.gain_noise_db * noise["report_gain"]
+    kept_mask = frame.present_mask & (noise["report_loss"] >= fidelity.sync_loss)
+    announced = frame.task_bytes * xp.maximum(1.0 + fidelity.task_noise * noise["announcement"], 0.1)
+    announced_mask = frame.present_mask & (noise["announcement_loss"] >= fidelity.task_loss)
+
+    entering = frame.present_mask & ~mirror.present_mask
+    mirror = mirror._replace(present_mask=frame.present_mask)
+    mean, means, path = mirror.mean_task_bytes, [], []
+    for s in range(config.slots_per_frame):
+        slot = first_slot + s
+        sent = None
+        if slot % fidelity.sync_period_slots == 0:
+            sent = Report(
+                received_mask=kept_mask[s],
+                position_m=measured_position[s],
+                gain_db=measured_db[s],
+                free_flop_per_s=frame.free_flop_per_s[s],
+                sent_slot=slot,
+            )
+        arrived, *still_in_flight = (*in_flight, sent)
+        in_flight = tuple(still_in_flight)
+        if arrived is not None:
+            mirror = _incorporate(config, mirror, arrived)
+        if s == 0:
+            mirror = _register(mirror, entering, measured_position[0], measured_db[0], slot)
+        path.append(mirror)
+        means.append(mean)
+        mean = mean + xp.where(announced_mask[s], _MEAN_TASK_RATE * (announced[s] - mean), 0.0)
+    over_frame = Mirror(*(xp.stack(steps, axis=0) for steps in zip(*path, strict=True)))
+    mean_before = xp.stack(means, axis=0)
+    task = xp.where(announced_mask, announced, mean_before)
+    mean_after = xp.stack([*means[1:], mean], axis=0)
+    return over_frame._replace(task_bytes=task, mean_task_bytes=mean_after), in_flight
 
 
-def _measure(config: ScenarioConfig, frame: WorldFrame, s: int, slot: int, noise: Noise) -> Report:
-    """A report on slot `s` of a frame, with its measurement noise; received by all present."""
-    return Report(
-        received_mask=frame.present_mask,
-        position_m=frame.position_m[s, ...]
-        + config.twin.position_noise_m * noise["report_position"],
-        gain_db=linear_to_db(frame.gain[s, ...]) + config.twin.gain_noise_db * noise["report_gain"],
-        free_flop_per_s=frame.free_flop_per_s[s, ...],
-        sent_slot=slot,
-    )
-
-
-def _register(twin: Twin, report: Report, registered_mask: Array) -> Twin:
-    """Enter users with what their first report says, as the twin knows nothing older."""
-    xp = namespace(twin.position_m)
-    links = registered_mask[:, None, :]
-    return twin._replace(
-        position_m=xp.where(registered_mask[..., None], report.position_m, twin.position_m),
-        gain_db=xp.where(links, report.gain_db, twin.gain_db),
-        report_slot=xp.where(registered_mask, report.sent_slot, twin.report_slot),
-    )
-
-
-def _hear_requests(config: ScenarioConfig, twin: Twin, task_bytes: Array, noise: Noise) -> Twin:
-    """Task sizes Q_n as announced for a slot; the mean so far where the announcement is lost."""
-    xp = namespace(task_bytes)
-    heard = task_bytes * xp.maximum(1.0 + config.twin.task_noise * noise["announcement"], 0.1)
-    received = twin.present_mask & (noise["announcement_loss"] >= config.twin.task_loss)
-    mean = twin.mean_task_bytes
-    return twin._replace(
-        task_bytes=xp.where(received, heard, mean),
-        mean_task_bytes=xp.where(received, mean + _MEAN_TASK_RATE * (heard - mean), mean),
-    )
-
-
-def _incorporate(config: ScenarioConfig, twin: Twin, report: Report) -> Twin:
+def _incorporate(config: ScenarioConfig, mirror: Mirror, report: Report) -> Mirror:
     """Take in a report that has arrived."""
-    xp = namespace(twin.position_m)
+    xp = namespace(mirror.position_m)
     # A report sent before the newest registration describes somebody's earlier life.
-    received = report.received_mask & twin.present_mask & (report.sent_slot > twin.report_slot)
-    elapsed_s = (report.sent_slot - twin.report_slot) * config.mobility.slot_spacing_s
-    velocity = (report.position_m - twin.position_m) / xp.where(received, elapsed_s, 1.0)[..., None]
+    received = (
+        report.received_mask & mirror.present_mask & (report.sent_slot > mirror.report_slot)
+    )
+    elapsed_s = (report.sent_slot - mirror.report_slot) * config.mobility.slot_spacing_s
+    step = report.position_m - mirror.position_m
+    velocity = step / xp.where(received, elapsed_s, 1.0)[..., None]
     memory = config.twin.gain_memory
-    smoothed_db = memory * twin.gain_db + (1.0 - memory) * report.gain_db
+    smoothed_db = memory * mirror.gain_db + (1.0 - memory) * report.gain_db
     per_user = received[..., None]
     site_heard = xp.any(report.received_mask, axis=-1)[:, None]
-    return twin._replace(
-        position_m=xp.where(per_user, report.position_m, twin.position_m),
-        velocity_m_per_s=xp.where(per_user, velocity, twin.velocity_m_per_s),
-        gain_db=xp.where(received[:, None, :], smoothed_db, twin.gain_db),
-        free_flop_per_s=xp.where(site_heard, report.free_flop_per_s, twin.free_flop_per_s),
-        report_slot=xp.where(received, report.sent_slot, twin.report_slot),
+    return mirror._replace(
+        position_m=xp.where(per_user, report.position_m, mirror.position_m),
+        velocity_m_per_s=xp.where(per_user, velocity, mirror.velocity_m_per_s),
+        gain_db=xp.where(received[:, None, :], smoothed_db, mirror.gain_db),
+        free_flop_per_s=xp.where(site_heard, report.free_flop_per_s, mirror.free_flop_per_s),
+        report_slot=xp.where(received, report.sent_slot, mirror.report_slot),
+    )
+
+
+def _register(
+    mirror: Mirror, entering_mask: Array, position_m: Array, gain_db: Array, slot: int
+) -> Mirror:
+    """Enter users with what they say on entering, as the twin knows nothing older."""
+    xp = namespace(mirror.position_m)
+    return mirror._replace(
+        position_m=xp.where(entering_mask[..., None], position_m, mirror.position_m),
+        gain_db=xp.where(entering_mask[:, None, :], gain_db, mirror.gain_db),
+        report_slot=xp.where(entering_mask, slot, mirror.report_slot),
     )

@@ -7,104 +7,93 @@ import numpy as np
 from dtmarl.backend import Array, namespace
 from dtmarl.config import ScenarioConfig
 from dtmarl.physics import link, mobility
-from dtmarl.twin import forecast, generator, store
-from dtmarl.types import Control, Report, Scene, SlotOutcome, Twin, TwinView
+from dtmarl.twin import forecast, generator, mirror, store
+from dtmarl.types import Control, Knowledge, Mirror, Scene, SlotOutcome, Twin, TwinView
 from dtmarl.units import db_to_linear
 
 
-def initial_twin(config: ScenarioConfig, num_envs: int, base_accuracy: float) -> Twin:
-    """A twin that has heard of nobody yet.
+def initial_knowledge(config: ScenarioConfig, num_envs: int, base_accuracy: float) -> Knowledge:
+    """What the twin knows before anything was uploaded or measured.
 
     Args:
-        config: the scenario; its ranges and capacities are known to the operator.
+        config: the scenario.
         num_envs: E.
         base_accuracy: test accuracy of the base model, the first guess for every user.
     """
-    e, m, n = num_envs, config.num_base_stations, config.max_users
-    k = config.learning.num_classes
-    users = np.zeros((e, n))
-    nobody = np.zeros((e, n), dtype=bool)
-    center = np.asarray([config.mobility.width_m, config.mobility.height_m]) / 2.0
-    history = np.zeros((e, config.learning.cells_per_side**2, forecast.NUM_AGE_BINS))
-    mean_task = (config.traffic.task_bytes_min + config.traffic.task_bytes_max) / 2.0
-    free = np.full((e, m), config.compute.site_flop_per_s)
-    nothing = Report(
-        received_mask=nobody,
-        position_m=np.zeros((e, n, 2)),
-        gain_db=np.zeros((e, m, n)),
-        free_flop_per_s=free,
-        sent_slot=-1,
-    )
-    counts = np.zeros((e, n, k))
-    return Twin(
-        in_flight=(nothing,) * config.twin.sync_delay_slots,
-        present_mask=nobody,
-        position_m=np.broadcast_to(center, (e, n, 2)).copy(),
-        velocity_m_per_s=np.zeros((e, n, 2)),
-        gain_db=np.full((e, m, n), -100.0),
-        free_flop_per_s=free,
-        task_bytes=users + mean_task,
-        mean_task_bytes=users + mean_task,
-        report_slot=np.zeros((e, n), dtype=np.int64) - 1,
+    users = np.zeros((num_envs, config.max_users))
+    counts = np.zeros((*users.shape, config.learning.num_classes))
+    history = np.zeros((num_envs, config.learning.cells_per_side**2, forecast.NUM_AGE_BINS))
+    return Knowledge(
         class_counts=counts,
         generated_mix=store.class_mix(counts),
         slot_accuracy=users + base_accuracy,
         frame_accuracy=users + base_accuracy,
         accuracy_sum=users,
         accuracy_slots=users,
-        model_age_slots=np.zeros((e, n), dtype=np.int64),
+        model_age_slots=np.zeros(users.shape, dtype=np.int64),
         history_sum=history,
         history_count=history,
     )
 
 
 def observe_slot(
-    config: ScenarioConfig, scene: Scene, twin: Twin, outcome: SlotOutcome, uploaded: Array
-) -> Twin:
+    config: ScenarioConfig, scene: Scene, knowledge: Knowledge, outcome: SlotOutcome, uploaded: Array
+) -> Knowledge:
     """What the network side learns from a slot: uploaded images and measured accuracy.
 
     Args:
         config: the scenario.
         scene: its library is the set 𝒫 of eq (8).
-        twin: the twin during the slot.
+        knowledge: before the slot.
         outcome: of the slot; only what is measured is read.
         uploaded: [E, N, K] uploaded images by class.
     """
     xp = namespace(uploaded)
-    counts = store.add_images(twin.class_counts, uploaded, config.twin.store_images)
-    present = xp.astype(twin.present_mask, uploaded.dtype)
-    measured = xp.where(twin.present_mask, outcome.measured_accuracy, twin.slot_accuracy)
-    return twin._replace(
+    counts = store.add_images(knowledge.class_counts, uploaded, config.twin.store_images)
+    present = xp.astype(outcome.present_mask, uploaded.dtype)
+    measured = xp.where(
+        outcome.present_mask, outcome.measured_accuracy, knowledge.slot_accuracy
+    )
+    return knowledge._replace(
         class_counts=counts,
         generated_mix=generator.generated_mix(store.class_mix(counts), scene.context_library),
         slot_accuracy=measured,
-        accuracy_sum=twin.accuracy_sum + present * measured,
-        accuracy_slots=twin.accuracy_slots + present,
-        model_age_slots=twin.model_age_slots + 1,
+        accuracy_sum=knowledge.accuracy_sum + present * measured,
+        accuracy_slots=knowledge.accuracy_slots + present,
+        model_age_slots=knowledge.model_age_slots + 1,
     )
 
 
-def close_frame(config: ScenarioConfig, twin: Twin, retrained_mask: Array) -> Twin:
-    """Turn the running sums into the frame's accuracy, eq (13), and note who has a new model."""
-    xp = namespace(twin.accuracy_sum)
-    mean = twin.accuracy_sum / xp.maximum(twin.accuracy_slots, 1.0)
+def close_frame(
+    config: ScenarioConfig, heard: Mirror, knowledge: Knowledge, slot: int, retrained_mask: Array
+) -> Knowledge:
+    """Turn the running sums into the frame's accuracy, eq (13), and note who has a new model.
+
+    Args:
+        config: the scenario.
+        heard: the mirror at the frame's last slot.
+        knowledge: after that slot.
+        slot: its number.
+        retrained_mask: [E, N] users whose new model is in use from now on.
+    """
+    xp = namespace(knowledge.accuracy_sum)
+    mean = knowledge.accuracy_sum / xp.maximum(knowledge.accuracy_slots, 1.0)
     zero = xp.zeros_like(mean)
-    twin = twin._replace(
-        frame_accuracy=xp.where(twin.accuracy_slots > 0.0, mean, twin.frame_accuracy),
+    knowledge = knowledge._replace(
+        frame_accuracy=xp.where(knowledge.accuracy_slots > 0.0, mean, knowledge.frame_accuracy),
         accuracy_sum=zero,
         accuracy_slots=zero,
     )
-    twin = forecast.record(config, twin)
-    return twin._replace(
-        model_age_slots=xp.where(
-            retrained_mask, xp.zeros_like(twin.model_age_slots), twin.model_age_slots
-        )
+    knowledge = forecast.record(config, heard, knowledge, slot)
+    age = knowledge.model_age_slots
+    return knowledge._replace(
+        model_age_slots=xp.where(retrained_mask, xp.zeros_like(age), age)
     )
 
 
-def rate_estimate_bytes_per_s(config: ScenarioConfig, twin: Twin) -> Array:
-    """Rates the twin expects from its smoothed gains, eqs (1) and (2), [E, M, N]."""
-    return link.rate_bytes_per_s(db_to_linear(twin.gain_db), config.radio)
+def rate_estimate_bytes_per_s(config: ScenarioConfig, gain_db: Array) -> Array:
+    """Rates the twin expects from its smoothed gains, eqs (1) and (2), [..., M, N]."""
+    return link.rate_bytes_per_s(db_to_linear(gain_db), config.radio)
 
 
 def view(
@@ -116,21 +105,25 @@ def view(
     slots_per_decision: int,
 ) -> TwinView:
     """What a frame controller is shown before it decides."""
-    position = forecast.believed_position_m(config, twin, 0.0)
+    heard = mirror.at_slot(twin.mirror, slot % config.slots_per_frame)
+    knowledge = twin.knowledge
+    position = forecast.believed_position_m(config, heard, slot)
     return TwinView(
         slot=slot,
         slots_per_decision=slots_per_decision,
-        present_mask=twin.present_mask,
+        present_mask=heard.present_mask,
         association_mask=control.association_mask,
         distance_m=mobility.distance_m(position, scene.site_position_m),
-        gain_db=twin.gain_db,
-        rate_bytes_per_s=rate_estimate_bytes_per_s(config, twin),
-        free_flop_per_s=twin.free_flop_per_s,
-        mean_task_bytes=twin.mean_task_bytes,
-        class_mix=store.class_mix(twin.class_counts),
-        forecast_accuracy=forecast.frame_accuracy(config, twin, slots_per_decision),
-        frame_accuracy=twin.frame_accuracy,
-        slot_accuracy=twin.slot_accuracy,
-        model_age_slots=twin.model_age_slots,
-        report_age_slots=slot - twin.report_slot,
+        gain_db=heard.gain_db,
+        rate_bytes_per_s=rate_estimate_bytes_per_s(config, heard.gain_db),
+        free_flop_per_s=heard.free_flop_per_s,
+        mean_task_bytes=heard.mean_task_bytes,
+        class_mix=store.class_mix(knowledge.class_counts),
+        forecast_accuracy=forecast.frame_accuracy(
+            config, heard, knowledge, slot, slots_per_decision
+        ),
+        frame_accuracy=knowledge.frame_accuracy,
+        slot_accuracy=knowledge.slot_accuracy,
+        model_age_slots=knowledge.model_age_slots,
+        report_age_slots=slot - heard.report_slot,
     )

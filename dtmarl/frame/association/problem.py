@@ -10,7 +10,7 @@ from dtmarl.backend import Array
 from dtmarl.config import ScenarioConfig
 from dtmarl.types import TwinView
 
-UTILISATION = 0.75
+UTILISATION = 0.5
 """Part of the network's free compute that the fixed λ add up to; the rest lets users be placed."""
 
 

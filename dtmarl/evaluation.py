@@ -1,6 +1,0 @@
-class Report:
-    pass
-
-
-def evaluate():
-    pass
