@@ -34,7 +34,7 @@ PHASES = {
     "world: movement, contexts, channels, load": "world.py:advance_frame",
     "noise": "randomness.py:draw_frame",
     "slot physics: delays, accuracy": "dynamics.py:slot_outcome",
-    "twin: reports": "mirror.py:synchronise",
+    "twin: reports": "mirror.py:advance_frame",
     "twin: uploads, mixes, ages": "model.py:observe_slot",
     "frame layer: view, decision": "frame.py:_decide",
     "observations": "slot.py:_observe",

@@ -14,7 +14,7 @@ from dtmarl.accuracy import AccuracyEngine
 from dtmarl.backend import Array, namespace
 from dtmarl.config import ScenarioConfig
 from dtmarl.physics import compute, learning, link
-from dtmarl.randomness import Noise, at_slot
+from dtmarl.randomness import Noise
 from dtmarl.twin import generator, mirror, model
 from dtmarl.types import (
     Action,
@@ -67,8 +67,10 @@ def initial_state(
         ),
         control=Control(
             association_mask=no_link,
+            link_mask=no_link,
             new_link_mask=no_link,
             retrain_mask=np.zeros((e, n), dtype=bool),
+            retrain_work=np.zeros((e, n)),
             update_plan="incremental",
         ),
     )
@@ -95,11 +97,14 @@ def begin_frame(config: ScenarioConfig, state: State, decision: FrameDecision) -
     before = state.control.association_mask
     had_link = xp.any(before, axis=1)[:, None, :]
     pending = state.control.new_link_mask & association
+    plan = learning.update_plan(decision.update_plan, config.learning)
     return state._replace(
         control=Control(
             association_mask=association,
+            link_mask=association & state.frame.up_mask[..., None],
             new_link_mask=(association & ~before & had_link) | pending,
             retrain_mask=retrain,
+            retrain_work=plan.work * xp.astype(retrain, state.models.recall.dtype),
             update_plan=decision.update_plan,
         ),
     )
@@ -128,20 +133,22 @@ def step_slot(
         The state after the slot (at a frame's end `enter_frame` is next) and the slot's outcome.
     """
     s = state.slot % config.slots_per_frame
-    noise = at_slot(frame_noise, s)
-    outcome = slot_outcome(config, state, action, noise["measured_accuracy"])
-    models, uploaded = _collect(config, state, outcome, noise["uploaded_classes"])
+    outcome = slot_outcome(config, state, action, frame_noise["measured_accuracy"][s])
+    models, uploaded = _collect(config, state, outcome, frame_noise["uploaded_classes"][s])
     knowledge = model.observe_slot(
         config, state.scene, state.twin.knowledge, outcome, uploaded
     )
     control = state.control
     control = control._replace(new_link_mask=control.new_link_mask & ~outcome.link_mask)
     if closes_decision:
-        models = _retrain(config, engine, models, control, noise["update"])
+        models = _retrain(config, engine, models, control, frame_noise["update"][s])
         heard = mirror.at_slot(state.twin.mirror, s)
         knowledge = model.close_frame(config, heard, knowledge, state.slot, control.retrain_mask)
-        nobody = namespace(control.retrain_mask).zeros_like(control.retrain_mask)
-        control = control._replace(retrain_mask=nobody)
+        xp = namespace(models.recall)
+        control = control._replace(
+            retrain_mask=xp.zeros_like(control.retrain_mask),
+            retrain_work=xp.zeros_like(control.retrain_work),
+        )
     twin = state.twin._replace(knowledge=knowledge)
     return (
         state._replace(slot=state.slot + 1, models=models, twin=twin, control=control),
@@ -175,6 +182,7 @@ def enter_frame(config: ScenarioConfig, state: State, frame_noise: Noise) -> Sta
         twin=state.twin._replace(mirror=heard, in_flight=in_flight),
         control=control._replace(
             association_mask=control.association_mask & here,
+            link_mask=control.link_mask & here,
             new_link_mask=control.new_link_mask & here,
         ),
     )
@@ -194,14 +202,12 @@ def slot_outcome(
     xp = namespace(state.models.recall)
     s = state.slot % config.slots_per_frame
     frame, control = state.frame, state.control
-    present = frame.present_mask
-    free = frame.free_flop_per_s[s, ...]
-    link_mask = control.association_mask & (free > 0.0)[..., None]
-    task = xp.where(present, frame.task_bytes[s, ...], 0.0)
+    present, link_mask = frame.present_mask, control.link_mask
+    free, task = frame.free_flop_per_s[s, ...], frame.task_bytes[s, ...]
 
     rate = frame.rate_bytes_per_s[s, ...]  # (1), (2)
     offloaded = compute.offloaded_bytes(task, action.split_weight, link_mask)
-    local = xp.maximum(task - xp.sum(offloaded, axis=1), 0.0)  # (11e)
+    local = xp.maximum(task - offloaded.sum(axis=1), 0.0)  # (11e)
     allocation = compute.allocation_flop_per_s(free, action.allocation_weight, link_mask)  # (6)
 
     overhead = config.traffic.result_bytes + config.traffic.migration_bytes * xp.astype(
@@ -212,15 +218,11 @@ def slot_outcome(
     local_delay = compute.local_delay_s(local, config.compute)  # (4)
     delay = xp.maximum(local_delay, xp.max(transmission + site, axis=1))  # L_n, (7) by user
 
-    plan = learning.update_plan(control.update_plan, config.learning)
-    work = plan.work * xp.astype(control.retrain_mask, rate.dtype)
-    retraining = xp.max(compute.retraining_delay_s(site, work), axis=1)  # (10)
-    num_users = xp.sum(xp.astype(present, rate.dtype), axis=-1)
-    # An empty network has no delay: its sum is zero whatever the divisor.
-    system = xp.sum(delay + retraining, axis=-1) / xp.maximum(num_users, 1.0)  # (11a)
+    retraining = xp.max(compute.retraining_delay_s(site, control.retrain_work), axis=1)  # (10)
+    system = (delay + retraining).sum(axis=-1) / frame.num_users  # (11a)
 
     accuracy = learning.expected_accuracy(state.models.recall, frame.class_mix[s, ...])
-    num_images = frame.task_bytes[s, ...] / config.traffic.image_bytes
+    num_images = task / config.traffic.image_bytes
     return SlotOutcome(
         system_delay_s=system,
         delay_s=delay,
@@ -244,7 +246,7 @@ def _collect(
     """Set aside training data of a slot for users under retraining; also what was uploaded."""
     xp = namespace(noise)
     s = state.slot % config.slots_per_frame
-    images = xp.sum(outcome.offloaded_bytes, axis=1) / config.traffic.image_bytes
+    images = outcome.offloaded_bytes.sum(axis=1) / config.traffic.image_bytes
     uploaded = learning.uploaded_class_counts(images, state.frame.class_mix[s, ...], noise)
     plan = learning.update_plan(state.control.update_plan, config.learning)
     taken = xp.astype(outcome.retrain_mask, uploaded.dtype)[..., None]
@@ -264,7 +266,7 @@ def _retrain(
 ) -> Models:
     """Put retrained models into use and start collecting afresh."""
     xp = namespace(noise)
-    total = xp.sum(models.real_samples + models.twin_samples, axis=-1)
+    total = (models.real_samples + models.twin_samples).sum(axis=-1)
     kept = xp.minimum(config.learning.max_samples / xp.maximum(total, 1.0), 1.0)[..., None]
     plan = learning.update_plan(control.update_plan, config.learning)
     recall = engine.update(

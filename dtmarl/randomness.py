@@ -59,11 +59,6 @@ class EnvironmentStreams:
         return noise
 
 
-def at_slot(noise: Noise, s: int) -> Noise:
-    """The numbers of slot `s` of a frame, [E, …] each."""
-    return {name: block[s] for name, block in noise.items()}
-
-
 def _reset_layout(config: ScenarioConfig) -> tuple[Layout, Layout]:
     m, n, k = config.num_base_stations, config.max_users, config.learning.num_classes
     blocks = config.radio.coherence_blocks

@@ -53,9 +53,11 @@ class WorldFrame(NamedTuple):
     class_mix: Array  # [S, E, N, K] true class distribution of the images
     gain: Array  # [S, E, M, N] linear power gain h
     rate_bytes_per_s: Array  # [S, E, M, N] R_mn of eqs (1) and (2), without the indicator v
-    task_bytes: Array  # [S, E, N] Q_n
+    task_bytes: Array  # [S, E, N] Q_n, 0 for absent users
     free_flop_per_s: Array  # [S, E, M] λ_m^BS minus the own load; 0 while a site is down
+    up_mask: Array  # [E, M] base stations that work during this frame
     present_mask: Array  # [E, N] users in the network during this frame
+    num_users: Array  # [E] how many those are, as a real number, at least 1
 
 
 class Models(NamedTuple):
@@ -129,9 +131,11 @@ class FrameDecision:
 class Control(NamedTuple):
     """The decision in force, and what it has brought about so far."""
 
-    association_mask: Array  # [E, M, N]
+    association_mask: Array  # [E, M, N] v
+    link_mask: Array  # [E, M, N] associated, and the base station works
     new_link_mask: Array  # [E, M, N] links that still have to move model and twin
-    retrain_mask: Array  # [E, N]
+    retrain_mask: Array  # [E, N] c
+    retrain_work: Array  # [E, N] c·w·δ of eq (10)
     update_plan: str
 
 

@@ -125,19 +125,24 @@ def advance_frame(
         noise["own_load"],
     )
     gain = process.gain(model, distance, sight_mask, shadowing, fading, config.radio)
+    up_mask = _up_mask(config, scene, frame_index)
+    present = (scene.arrival_frame <= frame_index) & (frame_index < scene.departure_frame)
+    num_users = xp.astype(present, position.dtype).sum(axis=-1)
     frame = WorldFrame(
         position_m=position,
         cell=cell,
         class_mix=scene.context_library[contexts],
         gain=gain,
         rate_bytes_per_s=link.rate_bytes_per_s(gain, config.radio),
-        task_bytes=context.task_bytes(noise["task"], config.traffic),
+        task_bytes=xp.where(present, context.task_bytes(noise["task"], config.traffic), 0.0),
         free_flop_per_s=xp.where(
-            _up_mask(config, scene, frame_index)[None, ...],
+            up_mask[None, ...],
             compute.free_flop_per_s(own_load, config.compute),
             0.0,
         ),
-        present_mask=(scene.arrival_frame <= frame_index) & (frame_index < scene.departure_frame),
+        up_mask=up_mask,
+        present_mask=present,
+        num_users=xp.maximum(num_users, 1.0),
     )
     return (
         World(
@@ -160,13 +165,15 @@ def _move(
 ) -> tuple[Array, Array, Array]:
     """Positions over the slots of a frame [S, E, N, 2]; velocity and heading after it [E, N, 2]."""
     position, velocity, heading = world.position_m, world.velocity_m_per_s, world.heading
+    xp = namespace(position)
+    extent = xp.asarray([config.mobility.width_m, config.mobility.height_m], dtype=position.dtype)
     path = []
     for s in range(config.slots_per_frame):
         position, velocity, heading = mobility.move(
-            position, velocity, heading, scene.mean_speed_m_per_s, noise[s], config.mobility
+            position, velocity, heading, scene.mean_speed_m_per_s, noise[s], extent, config.mobility
         )
         path.append(position)
-    return namespace(position).stack(path, axis=0), velocity, heading
+    return xp.stack(path, axis=0), velocity, heading
 
 
 def _up_mask(config: ScenarioConfig, scene: Scene, frame_index: int) -> Array:

@@ -165,14 +165,14 @@ class Observations:
         xp = namespace(heard.task_bytes)
         real = heard.task_bytes.dtype
         linked = xp.astype(control.association_mask, real)
-        work = self._work(state)
+        work = control.retrain_work
         load = work / (1.0 + work)
         task = heard.task_bytes / config.traffic.task_bytes_max
         rate = scaled_rate(model.rate_estimate_bytes_per_s(config, heard.gain_db))
         free = heard.free_flop_per_s / config.compute.site_flop_per_s
-        count = xp.sum(linked, axis=-1) / config.max_users
+        count = linked.sum(axis=-1) / config.max_users
         root = xp.sqrt(heard.task_bytes * (1.0 + work))
-        demand = xp.sum(linked * root[..., None, :], axis=-1) / self._largest_root_demand
+        demand = (linked * root[..., None, :]).sum(axis=-1) / self._largest_root_demand
         slots = state.slot + xp.arange(num_slots)
         age = knowledge.model_age_slots + xp.arange(num_slots)[:, None, None]
         clock = {
@@ -249,7 +249,7 @@ class Observations:
         extent = xp.asarray([config.mobility.width_m, config.mobility.height_m], dtype=real)
         position = forecast.believed_position_m(config, heard, state.slot)
         speed = max(config.mobility.vehicle_speed_m_per_s, 1.0)
-        work = self._work(state)
+        work = control.retrain_work
         per_user = {
             "position": 2.0 * position / extent - 1.0,
             "velocity": heard.velocity_m_per_s / speed,
@@ -279,13 +279,6 @@ class Observations:
             "moving": xp.reshape(xp.astype(control.new_link_mask, real), (e, -1)),
         }
         return self.state.join(values)
-
-    def _work(self, state: State) -> Array:
-        """c·w·δ of every user, [E, N]."""
-        retrain_mask = state.control.retrain_mask
-        real = state.twin.knowledge.slot_accuracy.dtype
-        plan = learning.update_plan(state.control.update_plan, self._config.learning)
-        return plan.work * namespace(retrain_mask).astype(retrain_mask, real)
 
     @staticmethod
     def _report_age(slot: int | Array, report_slot: Array) -> Array:

@@ -8,6 +8,8 @@ from dtmarl.config import ComputeConfig
 SMALLEST_WEIGHT = 1e-3
 """A served user's weight is at least this, so that no offloaded task waits forever."""
 
+_NO_WEIGHT = 1e-30  # weights that add up to less count as zero
+
 _SHRINK = 1.0 - 2.0**-40
 """Keeps a rounded sum of shares below one, so that eq (6) holds exactly in floating point."""
 
@@ -42,9 +44,9 @@ def offloaded_bytes(task_bytes: Array, split_weight: Array, link_mask: Array) ->
     """
     xp = namespace(task_bytes)
     remote = xp.where(link_mask, xp.permute_dims(split_weight[..., 1:], (0, 2, 1)), 0.0)
-    total = split_weight[..., 0] + xp.sum(remote, axis=1)
+    total = split_weight[..., 0] + remote.sum(axis=1)
     # A total of zero means no remote weight either: any divisor gives the all-local split.
-    per_weight = task_bytes / xp.where(total > 0.0, total, 1.0)
+    per_weight = task_bytes / xp.maximum(total, _NO_WEIGHT)
     return remote * per_weight[:, None, :]
 
 
@@ -63,8 +65,7 @@ def allocation_flop_per_s(
     """
     xp = namespace(allocation_weight)
     weight = xp.where(link_mask, xp.maximum(allocation_weight, SMALLEST_WEIGHT), 0.0)
-    total = xp.sum(weight, axis=-1)
-    per_weight = free_flop_per_s * _SHRINK / xp.where(total > 0.0, total, 1.0)
+    per_weight = free_flop_per_s * _SHRINK / xp.maximum(weight.sum(axis=-1), SMALLEST_WEIGHT)
     return weight * per_weight[..., None]
 
 
@@ -81,9 +82,8 @@ def site_delay_s(
     Zero where nothing is offloaded.
     """
     xp = namespace(offloaded_bytes)
-    busy_mask = offloaded_bytes > 0.0
-    speed = xp.where(busy_mask, allocation_flop_per_s, 1.0)
-    return offloaded_bytes * work_flop_per_byte / speed
+    # Where nothing is allocated nothing is offloaded either, and any divisor gives zero.
+    return offloaded_bytes * work_flop_per_byte / xp.maximum(allocation_flop_per_s, 1e-9)
 
 
 def retraining_delay_s(site_delay_s: Array, retrain_work: Array) -> Array:

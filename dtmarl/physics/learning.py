@@ -46,7 +46,7 @@ def expected_accuracy(recall: Array, class_mix: Array) -> Array:
         recall: [E, N, K] per-class recall ρ.
         class_mix: [E, N, K] class mix q.
     """
-    return namespace(recall).sum(recall * class_mix, axis=-1)
+    return (recall * class_mix).sum(axis=-1)
 
 
 def measured_accuracy(accuracy: Array, num_images: Array, noise: Array) -> Array:
@@ -60,7 +60,7 @@ def measured_accuracy(accuracy: Array, num_images: Array, noise: Array) -> Array
         noise: [E, N] standard normal.
     """
     xp = namespace(accuracy)
-    std = xp.sqrt(accuracy * (1.0 - accuracy) / num_images)
+    std = xp.sqrt(accuracy * (1.0 - accuracy) / xp.maximum(num_images, 1.0))
     return xp.minimum(xp.maximum(accuracy + std * noise, 0.0), 1.0)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from array_api_compat import device
 
 from dtmarl.backend import Array, namespace
 from dtmarl.config import MobilityConfig
@@ -57,6 +56,7 @@ def move(
     heading: Array,
     mean_speed_m_per_s: Array,
     noise: Array,
+    extent_m: Array,
     mobility: MobilityConfig,
 ) -> tuple[Array, Array, Array]:
     """One Gauss–Markov step, reflected at the border of the area.
@@ -70,7 +70,8 @@ def move(
         heading: [E, N, 2] unit vectors.
         mean_speed_m_per_s: [E, N].
         noise: [E, N, 2] standard normal.
-        mobility: area, memory and spread.
+        extent_m: [2] width and height of the area.
+        mobility: memory and spread.
 
     Returns:
         Position, velocity and heading one slot later, [E, N, 2] each.
@@ -81,13 +82,10 @@ def move(
     spread = mobility.speed_spread * math.sqrt(1.0 - memory * memory)
     velocity = memory * velocity_m_per_s + speed * ((1.0 - memory) * heading + spread * noise)
     moved = position_m + velocity * mobility.slot_spacing_s
-    extent = xp.asarray(
-        [mobility.width_m, mobility.height_m], dtype=moved.dtype, device=device(moved)
-    )
     # Unfolding the area makes reflection exact for any distance travelled in one slot.
-    phase = xp.remainder(moved, 2.0 * extent)
-    reflected = phase > extent
-    position = xp.where(reflected, 2.0 * extent - phase, phase)
+    phase = xp.remainder(moved, 2.0 * extent_m)
+    reflected = phase > extent_m
+    position = xp.where(reflected, 2.0 * extent_m - phase, phase)
     return (
         position,
         xp.where(reflected, -velocity, velocity),

@@ -17,7 +17,7 @@ def generated_mix(class_mix: Array, library: Array) -> Array:
     """
     xp = namespace(class_mix)
     log_ratio = xp.log(library) - xp.log(class_mix)[..., None, :]
-    divergence = xp.sum(library * log_ratio, axis=-1)
+    divergence = (library * log_ratio).sum(axis=-1)
     return library[xp.argmin(divergence, axis=-1)]
 
 

@@ -16,8 +16,7 @@ def add_images(class_counts: Array, uploaded: Array, capacity: float) -> Array:
         capacity: images that the store holds for each user.
     """
     xp = namespace(class_counts)
-    total_before = xp.sum(class_counts, axis=-1)
-    total_uploaded = xp.sum(uploaded, axis=-1)
+    total_before, total_uploaded = class_counts.sum(axis=-1), uploaded.sum(axis=-1)
     kept = xp.maximum(capacity - total_uploaded, 0.0) / xp.maximum(total_before, 1.0)
     return class_counts * xp.minimum(kept, 1.0)[..., None] + uploaded
 
@@ -28,7 +27,6 @@ def class_mix(class_counts: Array) -> Array:
     One image of pseudo-count is spread over the classes, so that no estimate is zero, as eq (8)
     divides by it, and an empty store means the uniform mix.
     """
-    xp = namespace(class_counts)
     num_classes = class_counts.shape[-1]
-    total = xp.sum(class_counts, axis=-1) + 1.0
+    total = class_counts.sum(axis=-1) + 1.0
     return (class_counts + 1.0 / num_classes) / total[..., None]

@@ -64,7 +64,7 @@ def test_breakpoint_is_at_210_m() -> None:
 
     assert slope(150.0, 209.9) == pytest.approx(21.0, abs=1e-6)
     assert slope(210.1, 400.0) == pytest.approx(40.0, abs=1e-6)
-    # The standard's two formulas meet at d'BP but for lg(d'BP² + Δh²) against 2 lg d3D: not at all.
+    # At d'BP, d'BP² + Δh² is d3D², and 40 - 2 · 9.5 is 21: the two formulas meet.
     assert loss_db(210.0 + 1e-9, True) == pytest.approx(loss_db(210.0, True), abs=1e-6)
 
 
