@@ -20,8 +20,8 @@ from dtmarl.types import (
     Action,
     Control,
     FrameDecision,
-    Models,
     SlotOutcome,
+    SlotRecord,
     State,
     Twin,
 )
@@ -40,7 +40,6 @@ def initial_state(
     """
     scene = world.initial_scene(config, noise)
     recall = engine.initial_recall(noise["recall"])
-    nothing = np.zeros_like(recall)
     e, n = recall.shape[:2]
     no_link = np.zeros((e, config.num_base_stations, n), dtype=bool)
     moved, frame = world.advance_frame(
@@ -59,7 +58,7 @@ def initial_state(
         scene=scene,
         world=moved,
         frame=frame,
-        models=Models(recall=recall, real_samples=nothing, twin_samples=nothing),
+        recall=recall,
         twin=Twin(
             mirror=heard,
             in_flight=in_flight,
@@ -73,6 +72,7 @@ def initial_state(
             retrain_work=np.zeros((e, n)),
             update_plan="incremental",
         ),
+        records=(),
     )
 
 
@@ -91,7 +91,7 @@ def begin_frame(config: ScenarioConfig, state: State, decision: FrameDecision) -
         ValueError: a shape or dtype is off, a present user has no base station (11d), an absent
             one has any, an absent one is retrained, or the update plan is unknown.
     """
-    xp = namespace(state.models.recall)
+    xp = namespace(state.recall)
     present = state.frame.present_mask
     association, retrain = _checked_decision(config, decision, present)
     before = state.control.association_mask
@@ -99,12 +99,13 @@ def begin_frame(config: ScenarioConfig, state: State, decision: FrameDecision) -
     pending = state.control.new_link_mask & association
     plan = learning.update_plan(decision.update_plan, config.learning)
     return state._replace(
+        records=(),
         control=Control(
             association_mask=association,
             link_mask=association & state.frame.up_mask[..., None],
             new_link_mask=(association & ~before & had_link) | pending,
             retrain_mask=retrain,
-            retrain_work=plan.work * xp.astype(retrain, state.models.recall.dtype),
+            retrain_work=plan.work * xp.astype(retrain, state.recall.dtype),
             update_plan=decision.update_plan,
         ),
     )
@@ -134,26 +135,21 @@ def step_slot(
     """
     s = state.slot % config.slots_per_frame
     outcome = slot_outcome(config, state, action, frame_noise["measured_accuracy"][s])
-    models, uploaded = _collect(config, state, outcome, frame_noise["uploaded_classes"][s])
-    knowledge = model.observe_slot(
-        config, state.scene, state.twin.knowledge, outcome, uploaded
+    record = SlotRecord(
+        uploaded_images=outcome.offloaded_bytes.sum(axis=1) / config.traffic.image_bytes,
+        measured_accuracy=outcome.measured_accuracy,
     )
-    control = state.control
-    control = control._replace(new_link_mask=control.new_link_mask & ~outcome.link_mask)
+    knowledge, control = state.twin.knowledge, state.control
+    state = state._replace(
+        records=(*state.records, record),
+        control=control._replace(new_link_mask=control.new_link_mask & ~outcome.link_mask),
+        twin=state.twin._replace(
+            knowledge=knowledge._replace(slot_accuracy=outcome.measured_accuracy)
+        ),
+    )
     if closes_decision:
-        models = _retrain(config, engine, models, control, frame_noise["update"][s])
-        heard = mirror.at_slot(state.twin.mirror, s)
-        knowledge = model.close_frame(config, heard, knowledge, state.slot, control.retrain_mask)
-        xp = namespace(models.recall)
-        control = control._replace(
-            retrain_mask=xp.zeros_like(control.retrain_mask),
-            retrain_work=xp.zeros_like(control.retrain_work),
-        )
-    twin = state.twin._replace(knowledge=knowledge)
-    return (
-        state._replace(slot=state.slot + 1, models=models, twin=twin, control=control),
-        outcome,
-    )
+        state = _close_decision(config, engine, state, frame_noise)
+    return state._replace(slot=state.slot + 1), outcome
 
 
 def enter_frame(config: ScenarioConfig, state: State, frame_noise: Noise) -> State:
@@ -199,7 +195,7 @@ def slot_outcome(
         action: weights in [0, 1].
         accuracy_noise: [E, N] standard normal, for the finite sample of images.
     """
-    xp = namespace(state.models.recall)
+    xp = namespace(state.recall)
     s = state.slot % config.slots_per_frame
     frame, control = state.frame, state.control
     present, link_mask = frame.present_mask, control.link_mask
@@ -221,7 +217,7 @@ def slot_outcome(
     retraining = xp.max(compute.retraining_delay_s(site, control.retrain_work), axis=1)  # (10)
     system = (delay + retraining).sum(axis=-1) / frame.num_users  # (11a)
 
-    accuracy = learning.expected_accuracy(state.models.recall, frame.class_mix[s, ...])
+    accuracy = learning.expected_accuracy(state.recall, frame.class_mix[s, ...])
     num_images = task / config.traffic.image_bytes
     return SlotOutcome(
         system_delay_s=system,
@@ -240,41 +236,48 @@ def slot_outcome(
     )
 
 
-def _collect(
-    config: ScenarioConfig, state: State, outcome: SlotOutcome, noise: Array
-) -> tuple[Models, Array]:
-    """Set aside training data of a slot for users under retraining; also what was uploaded."""
-    xp = namespace(noise)
+def _close_decision(
+    config: ScenarioConfig, engine: AccuracyEngine, state: State, frame_noise: Noise
+) -> State:
+    """End of a frame: store what was uploaded, train who is due, let the twin learn.
+
+    Retraining takes effect here. It saw what its user uploaded since the decision, and what the
+    twin generated of the mix (8) that it had chosen before.
+    """
     s = state.slot % config.slots_per_frame
-    images = outcome.offloaded_bytes.sum(axis=1) / config.traffic.image_bytes
-    uploaded = learning.uploaded_class_counts(images, state.frame.class_mix[s, ...], noise)
-    plan = learning.update_plan(state.control.update_plan, config.learning)
-    taken = xp.astype(outcome.retrain_mask, uploaded.dtype)[..., None]
-    generated = generator.generated_samples(state.twin.knowledge.generated_mix, images, plan.twin_fraction)
-    models = state.models
-    return (
-        models._replace(
-            real_samples=models.real_samples + taken * plan.real_fraction * uploaded,
-            twin_samples=models.twin_samples + taken * generated,
-        ),
-        uploaded,
-    )
+    control, knowledge = state.control, state.twin.knowledge
+    xp = namespace(state.recall)
+    images = xp.stack([record.uploaded_images for record in state.records], axis=0)
+    measured = xp.stack([record.measured_accuracy for record in state.records], axis=0)
+    slots = slice(s + 1 - len(state.records), s + 1)
+    uploaded = learning.uploaded_class_counts(
+        images, state.frame.class_mix[slots], frame_noise["uploaded_classes"][slots]
+    ).sum(axis=0)
 
-
-def _retrain(
-    config: ScenarioConfig, engine: AccuracyEngine, models: Models, control: Control, noise: Array
-) -> Models:
-    """Put retrained models into use and start collecting afresh."""
-    xp = namespace(noise)
-    total = (models.real_samples + models.twin_samples).sum(axis=-1)
-    kept = xp.minimum(config.learning.max_samples / xp.maximum(total, 1.0), 1.0)[..., None]
     plan = learning.update_plan(control.update_plan, config.learning)
+    due = xp.astype(control.retrain_mask, uploaded.dtype)[..., None]
+    generated = generator.generated_samples(
+        knowledge.generated_mix, images.sum(axis=0), plan.twin_fraction
+    )
+    real, twin_made = learning.capped_samples(
+        due * plan.real_fraction * uploaded, due * generated, config.learning.max_samples
+    )
     recall = engine.update(
-        models.recall, models.real_samples * kept, models.twin_samples * kept, noise,
-        mode=plan.mode,
+        state.recall, real, twin_made, frame_noise["update"][s], mode=plan.mode
+    )
+    knowledge = model.learn_frame(
+        config, state.scene, mirror.at_slot(state.twin.mirror, s), knowledge,
+        state.slot, measured, uploaded, control.retrain_mask,
     )  # fmt: skip
-    nothing = xp.zeros_like(models.real_samples)
-    return Models(recall=recall, real_samples=nothing, twin_samples=nothing)
+    return state._replace(
+        recall=recall,
+        records=(),
+        twin=state.twin._replace(knowledge=knowledge),
+        control=control._replace(
+            retrain_mask=xp.zeros_like(control.retrain_mask),
+            retrain_work=xp.zeros_like(control.retrain_work),
+        ),
+    )
 
 
 def _checked_decision(

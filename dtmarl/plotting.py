@@ -15,7 +15,7 @@ from dtmarl.evaluation.report import Report
 from dtmarl.evaluation.table import is_share
 
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_LINES = ("-", "--", "-.", ":")
+_LINES = ("-", "--", "-.", ":")  # lines that lie on each other stay apart
 _HINT = "plots need matplotlib: pip install 'dtmarl[plot]'"
 _TITLES = {
     "system_delay_s": "mean delay (s)",
@@ -68,10 +68,11 @@ def plot_reports(reports: Sequence[Report], path: str | os.PathLike[str]) -> Pat
         )
     figure = _figure(9.0, 6.6)
     delay, accuracy = figure.subplots(2, 1, sharex=True)
+    opacity = 0.14 if len(reports) <= 4 else 0.08
     for index, (report, label) in enumerate(zip(reports, _labels(reports), strict=True)):
         style = {
             "color": _COLOURS[index % len(_COLOURS)],
-            "linestyle": _LINES[index // len(_COLOURS) % len(_LINES)],
+            "linestyle": _LINES[index % len(_LINES)],
         }
         for axes, name in ((delay, "system_delay_s"), (accuracy, "accuracy")):
             mean, low, high = (np.asarray(part) for part in report.curves[name])
@@ -79,7 +80,7 @@ def plot_reports(reports: Sequence[Report], path: str | os.PathLike[str]) -> Pat
             axes.plot(slots, mean, label=label, linewidth=1.6, zorder=3, **style)
             if np.isfinite(low).all():
                 axes.fill_between(
-                    slots, low, high, color=style["color"], alpha=0.13, linewidth=0, zorder=2
+                    slots, low, high, color=style["color"], alpha=opacity, linewidth=0, zorder=2
                 )
     config = reports[0].config
     threshold = config.learning.accuracy_threshold
@@ -152,12 +153,10 @@ def plot_means(
     for axes, name in zip(panels.flat, metrics, strict=False):
         scale = 100.0 if is_share(name) else 1.0
         estimates = scale * np.asarray([report.estimate(name) for report in reports])
-        for (value, low, high), height, index in zip(
-            estimates, heights, range(len(reports)), strict=True
-        ):
-            colour = _COLOURS[index % len(_COLOURS)]
-            axes.plot([low, high], [height, height], color=colour, linewidth=2.2, alpha=0.55)
-            axes.plot([value], [height], marker="o", markersize=5.5, color=colour)
+        axes.axvline(estimates[0, 0], color=_COLOURS[0], linewidth=0.9, linestyle=":", zorder=1)
+        for (value, low, high), height in zip(estimates, heights, strict=True):
+            axes.plot([low, high], [height, height], color=_COLOURS[0], linewidth=2.4, alpha=0.5)
+            axes.plot([value], [height], marker="o", markersize=5.5, color=_COLOURS[0])
         axes.set_xlabel(_TITLES.get(name, name))
         _widest_scale(axes, name, estimates)
         axes.grid(axis="y", color="0.93")
@@ -171,7 +170,7 @@ def plot_means(
     seeds = len(reports[0].seeds)
     figure.suptitle(
         f"{reports[0].config.id}: means and 95 % intervals over {seeds} "
-        f"{'seed' if seeds == 1 else 'seeds'}",
+        f"{'seed' if seeds == 1 else 'seeds'}; dotted: the first row's mean",
         fontsize=10,
     )
     return _save(figure, path)
@@ -184,6 +183,7 @@ def _widest_scale(axes: Any, name: str, estimates: np.ndarray) -> None:
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(_plain_ticks())
         axes.xaxis.set_minor_formatter(_plain_ticks(few=True))
+        axes.tick_params(axis="x", which="minor", pad=5)  # level with the major ticks' labels
         axes.set_xlabel(f"{axes.get_xlabel()}, log scale")
     elif values.min() < 0.5 * values.max():
         axes.set_xlim(left=min(0.0, float(np.nanmin(estimates))))

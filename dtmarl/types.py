@@ -23,6 +23,7 @@ class Scene(NamedTuple):
     context_library: Array  # [C, K] class mix of each context
     vehicle_mask: Array  # [E, N]
     mean_speed_m_per_s: Array  # [E, N]
+    heading: Array  # [E, N, 2] unit vector of the mean velocity in the unfolded plane
     fading_memory: Array  # [E, N] AR(1) coefficient from the Doppler shift
     place_context: Array  # [E, G] context that a cell brings
     arrival_frame: Array  # [E, N] first frame in which the user is there
@@ -34,9 +35,8 @@ class Scene(NamedTuple):
 class World(NamedTuple):
     """The part of the state that no decision influences, at one slot."""
 
-    position_m: Array  # [E, N, 2]
-    velocity_m_per_s: Array  # [E, N, 2]
-    heading: Array  # [E, N, 2] unit vector of the mean velocity
+    unfolded_m: Array  # [E, N, 2] position in the unfolded plane, see `mobility.fold`
+    velocity_m_per_s: Array  # [E, N, 2] in the unfolded plane
     cell: Array  # [E, N] index into the place map
     context: Array  # [E, N] index into the context library
     line_of_sight_latent: Array  # [E, M, N] in (0, 1): line of sight where below its probability
@@ -60,12 +60,11 @@ class WorldFrame(NamedTuple):
     num_users: Array  # [E] how many those are, as a real number, at least 1
 
 
-class Models(NamedTuple):
-    """The users' image classifiers."""
+class SlotRecord(NamedTuple):
+    """What a slot leaves behind for the end of the frame."""
 
-    recall: Array  # [E, N, K]
-    real_samples: Array  # [E, N, K] uploaded images set aside for the running retraining
-    twin_samples: Array  # [E, N, K] generated images set aside for it
+    uploaded_images: Array  # [E, N]
+    measured_accuracy: Array  # [E, N]
 
 
 class Report(NamedTuple):
@@ -98,9 +97,7 @@ class Knowledge(NamedTuple):
     generated_mix: Array  # [E, N, K] p of eq (8)
     slot_accuracy: Array  # [E, N] measured in the newest slot
     frame_accuracy: Array  # [E, N] mean over the newest complete frame, eq (13)
-    accuracy_sum: Array  # [E, N] running sum of the current frame
-    accuracy_slots: Array  # [E, N] slots in that sum
-    model_age_slots: Array  # [E, N] T_n^dur
+    model_age_slots: Array  # [E, N] T_n^dur at the start of the frame
     history_sum: Array  # [E, G, A] frame accuracy by place and model age
     history_count: Array  # [E, G, A]
 
@@ -146,9 +143,10 @@ class State(NamedTuple):
     scene: Scene
     world: World  # at the end of `frame`
     frame: WorldFrame  # the frame that contains `slot`
-    models: Models
+    recall: Array  # [E, N, K] of each user's classifier
     twin: Twin
     control: Control
+    records: tuple[SlotRecord, ...]  # of the slots since the decision came into force
 
 
 class Action(NamedTuple):

@@ -32,6 +32,7 @@ def initial_scene(config: ScenarioConfig, noise: Noise) -> Scene:
         process.fading_memory(speed, moves.slot_spacing_s, config.radio.carrier_hz)
         for speed in speeds
     ]
+    angle = 2.0 * math.pi * noise["heading"]
     arrival, departure = _presence(config, noise)
     failed_site, failure_frame = _outage(config, noise)
     return Scene(
@@ -39,6 +40,7 @@ def initial_scene(config: ScenarioConfig, noise: Noise) -> Scene:
         context_library=context.context_library(config.learning),
         vehicle_mask=vehicle_mask,
         mean_speed_m_per_s=np.where(vehicle_mask, speeds[1], speeds[0]),
+        heading=np.stack([np.cos(angle), np.sin(angle)], axis=-1),
         fading_memory=np.where(vehicle_mask, memories[1], memories[0]),
         place_context=_whole_number(noise["place_context"], config.learning.num_contexts),
         arrival_frame=arrival,
@@ -52,8 +54,6 @@ def initial_world(config: ScenarioConfig, scene: Scene, noise: Noise) -> World:
     """Where everything is before the first slot, drawn from the stationary distributions."""
     moves = config.mobility
     extent = np.asarray([moves.width_m, moves.height_m])
-    angle = 2.0 * math.pi * noise["heading"]
-    heading = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     position = noise["position"] * extent
     center = (0.25 + 0.5 * noise["hotspot_center"])[:, None, :] * extent
     near_center = center + moves.hotspot_radius_m * noise["hotspot_offset"]
@@ -62,9 +62,8 @@ def initial_world(config: ScenarioConfig, scene: Scene, noise: Noise) -> World:
     speed = scene.mean_speed_m_per_s[..., None]
     cell = mobility.cell_index(position, moves, config.learning.cells_per_side)
     return World(
-        position_m=position,
-        velocity_m_per_s=speed * (heading + moves.speed_spread * noise["velocity"]),
-        heading=heading,
+        unfolded_m=position,
+        velocity_m_per_s=speed * (scene.heading + moves.speed_spread * noise["velocity"]),
         cell=cell,
         context=np.take_along_axis(scene.place_context, cell, axis=1),
         line_of_sight_latent=noise["line_of_sight"],
@@ -89,16 +88,20 @@ def advance_frame(
     Returns:
         The world at the frame's last slot, and its path over the frame's slots.
     """
-    xp = namespace(world.position_m)
-    position, velocity, heading = _move(config, scene, world, noise["velocity"])
+    xp = namespace(world.unfolded_m)
+    moves = config.mobility
+    velocity = mobility.velocity_path(
+        world.velocity_m_per_s, scene.heading, scene.mean_speed_m_per_s, noise["velocity"], moves
+    )
+    unfolded = world.unfolded_m + xp.cumulative_sum(velocity * moves.slot_spacing_s, axis=0)
+    extent = xp.asarray([moves.width_m, moves.height_m], dtype=unfolded.dtype)
+    position = mobility.fold(unfolded, extent)
     cell = mobility.cell_index(position, config.mobility, config.learning.cells_per_side)
     contexts = context.context_path(
         world.context, world.cell, cell, scene.place_context, noise["context_switch"],
         noise["context"], config.learning,
     )  # fmt: skip
-    before = xp.concat([world.position_m[None, ...], position[:-1, ...]], axis=0)
-    step = position - before
-    moved_m = xp.sqrt(step[..., 0] * step[..., 0] + step[..., 1] * step[..., 1])
+    moved_m = moves.slot_spacing_s * xp.sqrt((velocity * velocity).sum(axis=-1))
 
     model = CHANNELS[config.radio.channel]
     distance = mobility.distance_m(position, scene.site_position_m)
@@ -146,9 +149,8 @@ def advance_frame(
     )
     return (
         World(
-            position_m=position[-1, ...],
-            velocity_m_per_s=velocity,
-            heading=heading,
+            unfolded_m=unfolded[-1, ...],
+            velocity_m_per_s=velocity[-1, ...],
             cell=cell[-1, ...],
             context=contexts[-1, ...],
             line_of_sight_latent=sight_latent[-1, ...],
@@ -158,22 +160,6 @@ def advance_frame(
         ),
         frame,
     )
-
-
-def _move(
-    config: ScenarioConfig, scene: Scene, world: World, noise: Array
-) -> tuple[Array, Array, Array]:
-    """Positions over the slots of a frame [S, E, N, 2]; velocity and heading after it [E, N, 2]."""
-    position, velocity, heading = world.position_m, world.velocity_m_per_s, world.heading
-    xp = namespace(position)
-    extent = xp.asarray([config.mobility.width_m, config.mobility.height_m], dtype=position.dtype)
-    path = []
-    for s in range(config.slots_per_frame):
-        position, velocity, heading = mobility.move(
-            position, velocity, heading, scene.mean_speed_m_per_s, noise[s], extent, config.mobility
-        )
-        path.append(position)
-    return xp.stack(path, axis=0), velocity, heading
 
 
 def _up_mask(config: ScenarioConfig, scene: Scene, frame_index: int) -> Array:

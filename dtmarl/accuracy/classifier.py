@@ -140,13 +140,13 @@ def train_pass(
     return loss_sum / len(labels)
 
 
-def recall_per_class(network: Any, images: Any, labels: Any) -> tuple[float, ...]:
-    """Share of each class's images that the network names correctly.
+def confusion_matrix(network: Any, images: Any, labels: Any) -> Any:
+    """How many images of each class (row) the network takes for each class (column), [K, K].
 
     Args:
         network: evaluated in bfloat16 autocast with its stored batch-norm statistics.
         images: [n, 32, 32, 3] uint8 CPU tensor.
-        labels: [n] int64 CPU tensor; every class must occur.
+        labels: [n] int64 CPU tensor.
     """
     device = next(network.parameters()).device
     network.eval()
@@ -154,5 +154,17 @@ def recall_per_class(network: Any, images: Any, labels: Any) -> tuple[float, ...
         predicted = torch.cat(
             [network(to_input(part, device)).argmax(1).cpu() for part in images.split(500)]
         )
-    correct = (predicted == labels).double()
-    return tuple(float(correct[labels == k].mean()) for k in range(len(CLASSES)))
+    cells = torch.bincount(labels * len(CLASSES) + predicted, minlength=len(CLASSES) ** 2)
+    return cells.reshape(len(CLASSES), len(CLASSES))
+
+
+def recall_per_class(network: Any, images: Any, labels: Any) -> tuple[float, ...]:
+    """Share of each class's images that the network names correctly.
+
+    Args:
+        network: as for `confusion_matrix`.
+        images: [n, 32, 32, 3] uint8 CPU tensor.
+        labels: [n] int64 CPU tensor; every class must occur.
+    """
+    confusion = confusion_matrix(network, images, labels)
+    return tuple((confusion.diagonal() / confusion.sum(1)).tolist())

@@ -107,7 +107,6 @@ class Observations:
         # What an action can change stands apart from what is known once a frame has begun.
         self.mu_changing = Layout(
             Block("slot_accuracy", 1, 0, 1, "accuracy measured in the newest slot"),
-            Block("generated_mix", k, 0, 1, "p of eq (8)"),
             Block("moving", m, 0, 1, "1 where the model still has to move"),
         )
         self.mu_ahead = Layout(
@@ -117,6 +116,7 @@ class Observations:
             Block("frame_accuracy", 1, 0, 1, "mean accuracy of the newest frame, eq (13)"),
             Block("report_age", 1, 0, 1, "slots since the newest report / (1 + the same)"),
             *clock,
+            Block("generated_mix", k, 0, 1, "p of eq (8)"),
             Block("associated", m, 0, 1, "v: 1 for each associated base station"),
             Block("rate", m, 0, 2, "log10(1 + rate / 1 kB/s) / 5"),
             Block("free_compute", m, 0, 1, "free computing power over λ^BS"),
@@ -207,6 +207,7 @@ class Observations:
                 "frame_accuracy": fill(knowledge.frame_accuracy[..., None], n, 1),
                 "report_age": self._report_age(slots[:, None, None], heard.report_slot)[..., None],
                 **{name: fill(value, n, 1) for name, value in by_slot.items()},
+                "generated_mix": fill(knowledge.generated_mix, n, config.learning.num_classes),
                 "associated": xp.permute_dims(fill(linked, m, n), order),
                 "rate": xp.permute_dims(rate, order),
                 "free_compute": fill(free[..., None, :], n, m),
@@ -231,7 +232,6 @@ class Observations:
         changing = self.mu_changing.join(
             {
                 "slot_accuracy": knowledge.slot_accuracy[..., None],
-                "generated_mix": knowledge.generated_mix,
                 "moving": xp.astype(xp.permute_dims(moving, (0, 2, 1)), xp.float32),
             }
         )
@@ -256,7 +256,8 @@ class Observations:
             "task": heard.task_bytes / config.traffic.task_bytes_max,
             "mean_task": heard.mean_task_bytes / config.traffic.task_bytes_max,
             "report_age": self._report_age(state.slot, heard.report_slot),
-            "model_age": knowledge.model_age_slots / config.slots_per_episode,
+            "model_age": (knowledge.model_age_slots + len(state.records))
+            / config.slots_per_episode,
             "slot_accuracy": knowledge.slot_accuracy,
             "frame_accuracy": knowledge.frame_accuracy,
             "class_mix": store.class_mix(knowledge.class_counts),

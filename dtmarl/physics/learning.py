@@ -65,15 +65,29 @@ def measured_accuracy(accuracy: Array, num_images: Array, noise: Array) -> Array
 
 
 def uploaded_class_counts(num_images: Array, class_mix: Array, noise: Array) -> Array:
-    """Images of each class among the uploaded ones, [E, N, K].
+    """Images of each class among the uploaded ones, [..., E, N, K].
 
     The normal limit of the multinomial, without its covariance, kept at or above zero.
 
     Args:
-        num_images: [E, N] uploaded images.
-        class_mix: [E, N, K] true class mix.
-        noise: [E, N, K] standard normal.
+        num_images: [..., E, N] uploaded images.
+        class_mix: [..., E, N, K] true class mix.
+        noise: [..., E, N, K] standard normal.
     """
     xp = namespace(class_mix)
     mean = num_images[..., None] * class_mix
     return xp.maximum(mean + xp.sqrt(mean * (1.0 - class_mix)) * noise, 0.0)
+
+
+def capped_samples(real: Array, generated: Array, max_samples: int) -> tuple[Array, Array]:
+    """Training samples by class, [E, N, K] each, thinned alike where they are too many.
+
+    Args:
+        real: [E, N, K] uploaded images to train on.
+        generated: [E, N, K] generated images to train on.
+        max_samples: most samples that one retraining takes (Table I).
+    """
+    xp = namespace(real)
+    total = (real + generated).sum(axis=-1)
+    kept = xp.minimum(max_samples / xp.maximum(total, 1.0), 1.0)[..., None]
+    return real * kept, generated * kept

@@ -50,44 +50,46 @@ def cell_index(position_m: Array, mobility: MobilityConfig, cells_per_side: int)
     return xp.astype(index, xp.int64)
 
 
-def move(
-    position_m: Array,
+def velocity_path(
     velocity_m_per_s: Array,
     heading: Array,
     mean_speed_m_per_s: Array,
     noise: Array,
-    extent_m: Array,
     mobility: MobilityConfig,
-) -> tuple[Array, Array, Array]:
-    """One Gauss–Markov step, reflected at the border of the area.
+) -> Array:
+    """Gauss–Markov velocities over the slots of a frame, [S, E, N, 2] in m/s.
 
     The velocity keeps `velocity_memory` of itself and returns to the user's mean velocity, its
     heading times its mean speed, with a stationary spread of `speed_spread` times that speed.
 
     Args:
-        position_m: [E, N, 2].
-        velocity_m_per_s: [E, N, 2].
+        velocity_m_per_s: [E, N, 2] before the frame.
         heading: [E, N, 2] unit vectors.
         mean_speed_m_per_s: [E, N].
-        noise: [E, N, 2] standard normal.
-        extent_m: [2] width and height of the area.
+        noise: [S, E, N, 2] standard normal.
         mobility: memory and spread.
-
-    Returns:
-        Position, velocity and heading one slot later, [E, N, 2] each.
     """
-    xp = namespace(position_m)
+    xp = namespace(noise)
     memory = mobility.velocity_memory
-    speed = mean_speed_m_per_s[..., None]
     spread = mobility.speed_spread * math.sqrt(1.0 - memory * memory)
-    velocity = memory * velocity_m_per_s + speed * ((1.0 - memory) * heading + spread * noise)
-    moved = position_m + velocity * mobility.slot_spacing_s
-    # Unfolding the area makes reflection exact for any distance travelled in one slot.
-    phase = xp.remainder(moved, 2.0 * extent_m)
-    reflected = phase > extent_m
-    position = xp.where(reflected, 2.0 * extent_m - phase, phase)
-    return (
-        position,
-        xp.where(reflected, -velocity, velocity),
-        xp.where(reflected, -heading, heading),
-    )
+    drive = mean_speed_m_per_s[..., None] * ((1.0 - memory) * heading + spread * noise)
+    velocity, path = velocity_m_per_s, []
+    for s in range(noise.shape[0]):
+        velocity = memory * velocity + drive[s]
+        path.append(velocity)
+    return xp.stack(path, axis=0)
+
+
+def fold(unfolded_m: Array, extent_m: Array) -> Array:
+    """Positions in the area of users that are reflected at its border, [..., 2].
+
+    Reflection is a straight path in the unfolded plane, whose tiles are mirror images of the area:
+    exact for any distance in one slot, and velocities need not know of it.
+
+    Args:
+        unfolded_m: [..., 2] positions in the plane.
+        extent_m: [2] width and height of the area.
+    """
+    xp = namespace(unfolded_m)
+    phase = xp.remainder(unfolded_m, 2.0 * extent_m)
+    return xp.minimum(phase, 2.0 * extent_m - phase)

@@ -28,64 +28,45 @@ def initial_knowledge(config: ScenarioConfig, num_envs: int, base_accuracy: floa
         generated_mix=store.class_mix(counts),
         slot_accuracy=users + base_accuracy,
         frame_accuracy=users + base_accuracy,
-        accuracy_sum=users,
-        accuracy_slots=users,
         model_age_slots=np.zeros(users.shape, dtype=np.int64),
         history_sum=history,
         history_count=history,
     )
 
 
-def observe_slot(
-    config: ScenarioConfig, scene: Scene, knowledge: Knowledge, outcome: SlotOutcome, uploaded: Array
+def learn_frame(
+    config: ScenarioConfig,
+    scene: Scene,
+    heard: Mirror,
+    knowledge: Knowledge,
+    slot: int,
+    measured_accuracy: Array,
+    uploaded: Array,
+    retrained_mask: Array,
 ) -> Knowledge:
-    """What the network side learns from a slot: uploaded images and measured accuracy.
+    """What the network side learns at a frame's end: uploaded images and measured accuracy.
 
     Args:
         config: the scenario.
         scene: its library is the set 𝒫 of eq (8).
-        knowledge: before the slot.
-        outcome: of the slot; only what is measured is read.
+        heard: the mirror at the frame's last slot.
+        knowledge: before the frame.
+        slot: the frame's last slot.
+        measured_accuracy: [T, E, N] of the slots that the decision was in force, for eq (13).
         uploaded: [E, N, K] uploaded images by class.
+        retrained_mask: [E, N] users whose new model is in use from now on.
     """
     xp = namespace(uploaded)
     counts = store.add_images(knowledge.class_counts, uploaded, config.twin.store_images)
-    present = xp.astype(outcome.present_mask, uploaded.dtype)
-    measured = xp.where(
-        outcome.present_mask, outcome.measured_accuracy, knowledge.slot_accuracy
-    )
-    return knowledge._replace(
+    mean = xp.mean(measured_accuracy, axis=0)
+    age = knowledge.model_age_slots + measured_accuracy.shape[0]
+    knowledge = knowledge._replace(
         class_counts=counts,
         generated_mix=generator.generated_mix(store.class_mix(counts), scene.context_library),
-        slot_accuracy=measured,
-        accuracy_sum=knowledge.accuracy_sum + present * measured,
-        accuracy_slots=knowledge.accuracy_slots + present,
-        model_age_slots=knowledge.model_age_slots + 1,
-    )
-
-
-def close_frame(
-    config: ScenarioConfig, heard: Mirror, knowledge: Knowledge, slot: int, retrained_mask: Array
-) -> Knowledge:
-    """Turn the running sums into the frame's accuracy, eq (13), and note who has a new model.
-
-    Args:
-        config: the scenario.
-        heard: the mirror at the frame's last slot.
-        knowledge: after that slot.
-        slot: its number.
-        retrained_mask: [E, N] users whose new model is in use from now on.
-    """
-    xp = namespace(knowledge.accuracy_sum)
-    mean = knowledge.accuracy_sum / xp.maximum(knowledge.accuracy_slots, 1.0)
-    zero = xp.zeros_like(mean)
-    knowledge = knowledge._replace(
-        frame_accuracy=xp.where(knowledge.accuracy_slots > 0.0, mean, knowledge.frame_accuracy),
-        accuracy_sum=zero,
-        accuracy_slots=zero,
+        frame_accuracy=xp.where(heard.present_mask, mean, knowledge.frame_accuracy),
+        model_age_slots=age,
     )
     knowledge = forecast.record(config, heard, knowledge, slot)
-    age = knowledge.model_age_slots
     return knowledge._replace(
         model_age_slots=xp.where(retrained_mask, xp.zeros_like(age), age)
     )
