@@ -112,7 +112,7 @@ class RadioConfig(ConfigGroup):
     shadowing: bool = field(default=True, metadata={"doc": "log-normal shadowing on or off"})
     fading: bool = field(default=True, metadata={"doc": "small-scale fading on or off"})
     coherence_blocks: int = number(
-        8, low=1, high=64, doc="independent OFDM blocks a link averages over; 1 is flat fading"
+        4, low=1, high=64, doc="independent OFDM blocks a link averages over; 1 is flat fading"
     )
 
 

@@ -1,8 +1,8 @@
 """The environment as functions from state to state: reads like the paper, equation by equation.
 
-A frame is `enter_frame` (the world moves on, the twin hears of it), `begin_frame` (the frame layer's
-decision comes into force) and S times `step_slot` (the agents' action meets the physics). All
-randomness comes in as arrays.
+A frame is `enter_frame` (the world moves on, the twin hears of it), `begin_frame` (the frame
+layer's decision comes into force) and S times `step_slot` (the agents' action meets the physics).
+All randomness comes in as arrays.
 """
 
 from __future__ import annotations
@@ -262,9 +262,7 @@ def _close_decision(
     real, twin_made = learning.capped_samples(
         due * plan.real_fraction * uploaded, due * generated, config.learning.max_samples
     )
-    recall = engine.update(
-        state.recall, real, twin_made, frame_noise["update"][s], mode=plan.mode
-    )
+    recall = engine.update(state.recall, real, twin_made, frame_noise["update"][s], mode=plan.mode)
     knowledge = model.learn_frame(
         config, state.scene, mirror.at_slot(state.twin.mirror, s), knowledge,
         state.slot, measured, uploaded, control.retrain_mask,

@@ -23,6 +23,7 @@ _TITLES = {
     "accuracy": "accuracy (%)",
     "breakout_rate": "break-outs (% of user-slots)",
     "peak_breakout_rate": "worst slot's break-outs (% of users)",
+    "breakout_jump": "largest rise of break-outs in a slot (% of users)",
     "retrain_rate": "retraining (% of user-frames)",
 }
 

@@ -150,16 +150,13 @@ def _lines(content: dict[str, Any]) -> list[str]:
     kinds = {kind: [a for a in agents if a.startswith(kind)] for kind in ("bs", "mu")}
     lines = [f"{content['id']}  (hash {content['hash']})", ""]
     paragraphs = content["description"].split("\n\n")
-    lines += [
-        line
-        for paragraph in paragraphs
-        if paragraph and not paragraph.startswith("|")
-        for line in (
-            [*textwrap.wrap(paragraph.partition(": ")[2] or paragraph, _WIDTH), ""]
-            if paragraph is paragraphs[0]
-            else [*paragraph.splitlines(), ""]
-        )
-    ]
+    for paragraph in paragraphs:
+        if paragraph.startswith("|"):
+            continue  # the table of agents: said below, for this very configuration
+        if "\n    " in paragraph:
+            lines += [*paragraph.splitlines(), ""]
+        elif paragraph:
+            lines += [*textwrap.wrap(paragraph.removeprefix(f"{content['id']}: "), _WIDTH), ""]
     lines += ["Settings", "--------"]
     group = None
     for row in content["settings"]:

@@ -40,10 +40,10 @@ class FrameEnv(BaseParallelWrapper):  # type: ignore[misc]
             self.env.pack(actions)  # what is not used has to be right all the same
             actions = self._held_actions or {a: np.array(w) for a, w in actions.items()}
             self._held_actions = actions
-        result = self.env.step(actions)
+        self.env.play(actions)
         if self.env.agents and self.env.decision_due:
-            result[0].update(self._decide())
-        return result
+            self._decide()
+        return self.env.result()
 
     def _decide(self) -> AgentDict:
         self._held_actions = {}

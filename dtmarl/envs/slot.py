@@ -6,6 +6,7 @@ before slot 0, S, 2S, … (`dtmarl.envs.frame.FrameEnv` does so with a controlle
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,7 +18,7 @@ from dtmarl import dynamics
 from dtmarl.accuracy import ENGINES
 from dtmarl.backend import Array
 from dtmarl.config import ScenarioConfig
-from dtmarl.envs.observation import Observations
+from dtmarl.envs.observation import Ahead, Observations
 from dtmarl.randomness import EnvironmentStreams
 from dtmarl.twin import model
 from dtmarl.types import Action, FrameDecision, SlotOutcome, State, TwinView
@@ -84,6 +85,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         self._bs_names = [f"bs_{m}" for m in range(config.num_base_stations)]
         self._mu_names = [f"mu_{n}" for n in range(config.max_users)]
         self.possible_agents = self._bs_names + self._mu_names
+        self._user_index = {name: n for n, name in enumerate(self._mu_names)}
         self.agents: list[str] = []
         self._engine = ENGINES[config.learning.engine].load()
         self.layouts = Observations(config, period)
@@ -98,8 +100,10 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         self.state_space = _box(*self.layouts.state.bounds)
         self._streams: EnvironmentStreams | None = None
         self._state: State | None = None
+        self._ahead: Ahead | None = None
         self._decision_slot = -1
         self._outcome: SlotOutcome | None = None
+        self._acted: list[str] = []
 
     def observation_space(self, agent: str) -> Box:
         """The Box of an agent's observation; its blocks are in `layouts`."""
@@ -132,7 +136,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         noise = self._streams.draw_reset()
         self._frame_noise = self._streams.draw_frame()
         self._state = dynamics.initial_state(self.config, self._engine, noise, self._frame_noise)
-        self._ahead = self.layouts.ahead(self._state, 1)
+        self._ahead = None
         self._decision_slot = -1
         self._outcome = None
         self.agents = self._present_agents()
@@ -166,7 +170,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
                 f"once each; this is slot {state.slot}"
             )
         self._state = dynamics.begin_frame(self.config, state, decision)
-        self._ahead = self.layouts.ahead(self._state, self.slots_per_decision)
+        self._ahead = None
         self._decision_slot = state.slot
         return self._observe(self.agents)
 
@@ -186,27 +190,62 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
             ValueError: an agent is missing or unknown, or an action is not finite weights of its
                 space's shape. The environment is as before and can go on.
         """
+        self.play(actions)
+        return self.result()
+
+    def play(self, actions: Mapping[str, Any]) -> None:
+        """The first half of `step`: play one slot. A frame decision may be taken between the halves.
+
+        Args:
+            actions: as for `step`, which says what is raised.
+        """
         state = self._running_state()
         if self.decision_due:
             raise RuntimeError(
                 f"step: slot {state.slot} starts a frame; expected begin_frame(decision) first"
             )
         action = self.pack(actions)
-        acted = self.agents
         next_slot = state.slot + 1
-        state, outcome = dynamics.step_slot(
+        frame_ends = next_slot % self.config.slots_per_frame == 0
+        state, self._outcome = dynamics.step_slot(
             self.config, self._engine, state, action, self._frame_noise,
             closes_decision=next_slot % self.slots_per_decision == 0,
         )  # fmt: skip
-        if next_slot % self.config.slots_per_frame == 0:
+        if frame_ends:
             assert self._streams is not None
             self._frame_noise = self._streams.draw_frame()
             state = dynamics.enter_frame(self.config, state, self._frame_noise)
-        if next_slot % self.slots_per_decision == 0:
-            self._ahead = self.layouts.ahead(state, 1)  # until the next decision is taken
         self._state = state
-        self._outcome = outcome
-        return self._result(acted, outcome, over=next_slot == self.config.slots_per_episode)
+        if self.decision_due:
+            self._ahead = None  # what was known ahead ends with the decision
+        self._acted = self.agents
+        if next_slot == self.config.slots_per_episode:
+            self.agents = []
+        elif frame_ends:
+            self.agents = self._present_agents()
+
+    def result(self) -> StepResult:
+        """The second half of `step`: what the slot brought to those who acted or arrived.
+
+        Nobody arrives at the end of the episode, and who would leave then is truncated instead.
+        """
+        outcome = self._outcome
+        if outcome is None:
+            raise RuntimeError("result: no slot was played yet: expected play(actions) first")
+        over = not self.agents
+        present = self._acted if over else self.agents
+        involved, here = self._acted, set(present)
+        if present != self._acted:
+            here_or_acted = here.union(self._acted)
+            involved = [agent for agent in self.possible_agents if agent in here_or_acted]
+        reward = float(-outcome.system_delay_s[0] / self.config.reference_delay_s)
+        return (
+            self._observe(involved),
+            dict.fromkeys(involved, reward),
+            {agent: agent not in here for agent in involved},
+            dict.fromkeys(involved, over),
+            self._infos(involved, outcome),
+        )
 
     def pack(self, actions: Mapping[str, Any]) -> Action:
         """The agents' weights as arrays, checked; absent users keep everything local.
@@ -233,9 +272,13 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
                     f"{array.dtype} with shape {array.shape}"
                 )
             row[:] = array
-        if not (np.isfinite(allocation).all() and np.isfinite(split).all()):
-            agent = next(agent for agent in actions if not np.isfinite(rows[agent]).all())
-            raise ValueError(f"actions[{agent!r}]: expected finite weights, got {actions[agent]}")
+        # A sum is finite only if all weights are: one look at two numbers in the usual case.
+        if not math.isfinite(allocation.sum() + split.sum()):
+            for agent in actions:
+                if not np.isfinite(rows[agent]).all():
+                    raise ValueError(
+                        f"actions[{agent!r}]: expected finite weights, got {actions[agent]}"
+                    )
         return Action(
             allocation_weight=np.minimum(np.maximum(allocation, 0.0), 1.0)[None],
             split_weight=np.minimum(np.maximum(split, 0.0), 1.0)[None],
@@ -294,56 +337,36 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         ]
 
     def _observe(self, agents: list[str]) -> AgentDict:
-        bs, mu = self.layouts.agents(self._begun_state(), self._ahead)
+        state = self._begun_state()
+        if self._ahead is None:
+            due = self.decision_due
+            self._ahead = self.layouts.ahead(state, 1 if due else self.slots_per_decision)
+        bs, mu = self.layouts.agents(state, self._ahead)
         rows = dict(zip(self.possible_agents, (*bs[0], *mu[0]), strict=True))
         return rows if len(agents) == len(rows) else {agent: rows[agent] for agent in agents}
 
-    def _result(self, acted: list[str], outcome: SlotOutcome, *, over: bool) -> StepResult:
-        present = self._present_agents()
-        if over:
-            present = acted  # nobody arrives at the end, and who leaves is truncated with the rest
-        involved = acted if present == acted else self._in_order({*acted, *present})
-        here = set(present)
-        reward = float(-outcome.system_delay_s[0] / self.config.reference_delay_s)
-        terminations = {agent: agent not in here for agent in involved}
-        self.agents = [] if over else present
-        return (
-            self._observe(involved),
-            dict.fromkeys(involved, reward),
-            terminations,
-            dict.fromkeys(involved, over),
-            self._infos(involved, outcome),
-        )
-
-    def _in_order(self, agents: set[str]) -> list[str]:
-        return [agent for agent in self.possible_agents if agent in agents]
-
     def _infos(self, agents: list[str], outcome: SlotOutcome) -> AgentDict:
         """Unscaled figures of the slot; a user's are its own, a base station's the network's."""
-        present = outcome.present_mask[0]
-        users = max(int(present.sum()), 1)
         system_delay = float(outcome.system_delay_s[0])
         delay = (outcome.delay_s[0] + outcome.retrain_delay_s[0]).tolist()
-        accuracy = outcome.accuracy[0].tolist()
-        breakout = outcome.breakout_mask[0].tolist()
-        network = {
-            "system_delay_s": system_delay,
-            "accuracy": sum(a for a, here in zip(accuracy, present, strict=True) if here) / users,
-            "breakout": sum(breakout) / users,
-        }
+        accuracy, breakout = outcome.accuracy[0].tolist(), outcome.breakout_mask[0].tolist()
+        here = outcome.present_mask[0].tolist()
+        users = max(sum(here), 1)
+        mean_accuracy = sum(a for a, is_here in zip(accuracy, here, strict=True) if is_here) / users
+        breakouts = sum(breakout) / users
         infos: AgentDict = {}
         for agent in agents:
-            kind, index = agent.split("_")
-            if kind == "bs":
-                infos[agent] = dict(network)
-            else:
-                n = int(index)
-                infos[agent] = {
+            n = self._user_index.get(agent)
+            infos[agent] = (
+                {"system_delay_s": system_delay, "accuracy": mean_accuracy, "breakout": breakouts}
+                if n is None
+                else {
                     "system_delay_s": system_delay,
                     "delay_s": delay[n],
                     "accuracy": accuracy[n],
                     "breakout": breakout[n],
                 }
+            )
         return infos
 
 

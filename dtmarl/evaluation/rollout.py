@@ -42,6 +42,7 @@ METRICS = {
     "accuracy": "mean accuracy over users and slots",
     "breakout_rate": "share of user-slots below the accuracy threshold",
     "peak_breakout_rate": "largest share of users that break out in one slot",
+    "breakout_jump": "largest rise of that share from one slot to the next",
     "retrain_rate": "share of user-frames under retraining",
 }
 """What `dtmarl.evaluate` reports for each episode, and what it is."""
@@ -97,6 +98,7 @@ def episode_metrics(record: EpisodeRecord) -> dict[str, float]:
         "accuracy": float((users * record.accuracy).sum()),
         "breakout_rate": float((users * record.breakout_rate).sum()),
         "peak_breakout_rate": float(record.breakout_rate.max()),
+        "breakout_jump": float(np.diff(record.breakout_rate).max(initial=0.0)),
         "retrain_rate": float((users * record.retrain_rate).sum()),
     }
 

@@ -33,7 +33,7 @@ class Estimate(NamedTuple):
         """For JSON, which has no NaN: None stands for an undefined bound."""
         return {
             name: None if math.isnan(part) else part
-            for name, part in zip(("mean", "low", "high"), self, strict=True)
+            for name, part in zip(self._fields, self, strict=True)
         }
 
 

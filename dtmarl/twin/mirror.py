@@ -71,7 +71,9 @@ def advance_frame(
     measured_position = frame.position_m + fidelity.position_noise_m * noise["report_position"]
     measured_db = linear_to_db(frame.gain) + fidelity.gain_noise_db * noise["report_gain"]
     kept_mask = frame.present_mask & (noise["report_loss"] >= fidelity.sync_loss)
-    announced = frame.task_bytes * xp.maximum(1.0 + fidelity.task_noise * noise["announcement"], 0.1)
+    announced = frame.task_bytes * xp.maximum(
+        1.0 + fidelity.task_noise * noise["announcement"], 0.1
+    )
     announced_mask = frame.present_mask & (noise["announcement_loss"] >= fidelity.task_loss)
 
     entering = frame.present_mask & ~mirror.present_mask
@@ -108,9 +110,7 @@ def _incorporate(config: ScenarioConfig, mirror: Mirror, report: Report) -> Mirr
     """Take in a report that has arrived."""
     xp = namespace(mirror.position_m)
     # A report sent before the newest registration describes somebody's earlier life.
-    received = (
-        report.received_mask & mirror.present_mask & (report.sent_slot > mirror.report_slot)
-    )
+    received = report.received_mask & mirror.present_mask & (report.sent_slot > mirror.report_slot)
     elapsed_s = (report.sent_slot - mirror.report_slot) * config.mobility.slot_spacing_s
     step = report.position_m - mirror.position_m
     velocity = step / xp.where(received, elapsed_s, 1.0)[..., None]

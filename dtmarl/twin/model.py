@@ -8,7 +8,7 @@ from dtmarl.backend import Array, namespace
 from dtmarl.config import ScenarioConfig
 from dtmarl.physics import link, mobility
 from dtmarl.twin import forecast, generator, mirror, store
-from dtmarl.types import Control, Knowledge, Mirror, Scene, SlotOutcome, Twin, TwinView
+from dtmarl.types import Control, Knowledge, Mirror, Scene, Twin, TwinView
 from dtmarl.units import db_to_linear
 
 
@@ -67,9 +67,7 @@ def learn_frame(
         model_age_slots=age,
     )
     knowledge = forecast.record(config, heard, knowledge, slot)
-    return knowledge._replace(
-        model_age_slots=xp.where(retrained_mask, xp.zeros_like(age), age)
-    )
+    return knowledge._replace(model_age_slots=xp.where(retrained_mask, xp.zeros_like(age), age))
 
 
 def rate_estimate_bytes_per_s(config: ScenarioConfig, gain_db: Array) -> Array:

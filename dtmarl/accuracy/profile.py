@@ -1,0 +1,259 @@
+"""Fast accuracy engine: how recall per class moves, fitted to measured retraining runs.
+
+For a class k with current logit ``l_k = ln(ρ_k / (1 − ρ_k))`` and base logit ``β_k``, an update on
+``r_k`` real and ``g_k`` twin-generated images gives
+
+    m_k  = r_k + η g_k          effective images        n = Σ_k m_k,   s_k = m_k / n
+    c_k  = Σ_j W_kj s_j         share of the classes that k is mistaken for (rows of W sum to 1)
+    κ    = 1 − exp(−(n / n₀)^γ)                                        how far the update gets
+    τ_k  = β_k + a + b ln((s_k + ε)/(1/K + ε)) + d ln((c_k + ε′)/(1/K + ε′))           its target
+    l′_k = l_k + κ (τ_k − l_k) + √κ σ z_k                              z_k standard normal
+
+Full retraining forgets the current model: it starts from the base weights (``l_k = β_k``) or from
+random ones (``l_k = logit(1/K)``), with coefficients of its own. Without any image nothing moves.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from array_api_compat import device
+
+from dtmarl.backend import Array, namespace
+
+FORMAT = 1
+RECALL_LIMIT = 1.0 / 600.0
+"""Recall is taken as at least this and at most one minus this: half the measurements' resolution."""
+UPDATE_KINDS = ("incremental", "full-base", "full-scratch")
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpdateCoefficients:
+    """Coefficients of one kind of update, in the order of the module's formulas."""
+
+    twin_weight: float  # η, worth of a twin image in real ones
+    samples_scale: float  # n₀, images
+    samples_exponent: float  # γ
+    shift: float  # a
+    share_slope: float  # b
+    share_floor: float  # ε
+    rival_slope: float  # d
+    rival_floor: float  # ε′
+    residual_std: float  # σ, in logit
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)):
+                raise ValueError(f"{field.name}: expected a number, got {value!r}")
+            if not math.isfinite(value):
+                raise ValueError(f"{field.name}: expected a finite number, got {value!r}")
+            positive = field.name in ("samples_scale", "samples_exponent")
+            positive = positive or field.name.endswith("_floor")
+            if positive and value <= 0:
+                raise ValueError(f"{field.name}: expected a positive number, got {value!r}")
+        for name in ("twin_weight", "residual_std"):
+            if getattr(self, name) < 0:
+                raise ValueError(
+                    f"{name}: expected zero or a positive number, got {getattr(self, name)!r}"
+                )
+
+
+def logit(recall: Array) -> Array:
+    """Logit of recall, which is kept `RECALL_LIMIT` away from 0 and 1 first; any shape."""
+    xp = namespace(recall)
+    kept = xp.minimum(xp.maximum(recall, RECALL_LIMIT), 1.0 - RECALL_LIMIT)
+    return xp.log(kept / (1.0 - kept))
+
+
+def moved_logit(
+    start: Array,
+    base: Array,
+    rivals: Array,
+    real_samples: Array,
+    twin_samples: Array,
+    coefficients: UpdateCoefficients,
+) -> tuple[Array, Array]:
+    """Expected logit after an update, and how far the update gets, κ.
+
+    Args:
+        start: [..., K] logit that training starts from.
+        base: [K] logit β of the base network.
+        rivals: [K, K] matrix W: how the errors on a class (row) spread over the others.
+        real_samples: [..., K] uploaded images of each class, r.
+        twin_samples: [..., K] generated images of each class, g.
+        coefficients: of this kind of update.
+
+    Returns:
+        ``l + κ (τ − l)`` [..., K] and κ [..., 1], which is 0 where there is no image.
+    """
+    xp = namespace(start)
+    c = coefficients
+    uniform = 1.0 / base.shape[-1]
+    effective = real_samples + c.twin_weight * twin_samples
+    total = xp.sum(effective, axis=-1, keepdims=True)
+    share = effective / xp.where(total > 0.0, total, xp.ones_like(total))
+    rival_share = xp.sum(rivals * share[..., None, :], axis=-1)
+    reach = 1.0 - xp.exp(-((total / c.samples_scale) ** c.samples_exponent))
+    target = (
+        base
+        + c.shift
+        + c.share_slope * xp.log((share + c.share_floor) / (uniform + c.share_floor))
+        + c.rival_slope * xp.log((rival_share + c.rival_floor) / (uniform + c.rival_floor))
+    )
+    return start + reach * (target - start), reach
+
+
+@dataclass(frozen=True)
+class ProfileEngine:
+    """Accuracy engine with measured coefficients; see the module's formulas.
+
+    >>> import numpy as np
+    >>> engine = ProfileEngine.load()
+    >>> none = np.zeros((1, 1, 10))
+    >>> recall = engine.initial_recall(none)
+    >>> images = none + 250.0 * np.eye(10)[3]  # 250 images of class 3, nothing else
+    >>> updated = engine.update(recall, images, none, none)
+    >>> bool(updated[0, 0, 3] > recall[0, 0, 3]), bool(updated[0, 0, 8] < recall[0, 0, 8])
+    (True, True)
+    """
+
+    base_recall: tuple[float, ...]
+    rivals: tuple[tuple[float, ...], ...]
+    initial_std: float
+    coefficients: dict[str, UpdateCoefficients]
+    full_start: str = "base"
+
+    def __post_init__(self) -> None:
+        k = len(self.base_recall)
+        if k < 2 or not all(0.0 < value < 1.0 for value in self.base_recall):
+            raise ValueError(
+                f"base_recall: expected at least 2 values in (0, 1), got {self.base_recall}"
+            )
+        if len(self.rivals) != k or any(
+            len(row) != k or min(row) < 0.0 or abs(sum(row) - 1.0) > 1e-3 for row in self.rivals
+        ):
+            raise ValueError(f"rivals: expected {k} rows of {k} shares that sum to 1")
+        if not 0.0 <= self.initial_std < math.inf:
+            raise ValueError(f"initial_std: expected zero or more, got {self.initial_std}")
+        if set(self.coefficients) != set(UPDATE_KINDS):
+            raise ValueError(
+                f"coefficients: expected the kinds {UPDATE_KINDS}, got {tuple(self.coefficients)}"
+            )
+        if self.full_start not in ("base", "scratch"):
+            raise ValueError(f"full_start: expected 'base' or 'scratch', got {self.full_start!r}")
+
+    @classmethod
+    def load(cls, path: Path | None = None, *, full_start: str = "base") -> ProfileEngine:
+        """Read a profile written by ``eval/fit_profile.py``; by default the packaged one.
+
+        Args:
+            path: profile file, or ``None``.
+            full_start: weights that full retraining starts from, ``"base"`` or ``"scratch"``.
+
+        Raises:
+            ValueError: If the file is missing, or is not a valid profile.
+        """
+        source = path or resources.files("dtmarl.accuracy") / "data" / "profile.json"
+        try:
+            stored = json.loads(source.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{source}: expected a readable profile, got {error}") from error
+        try:
+            return cls.from_dict(stored, full_start=full_start)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from error
+
+    @classmethod
+    def from_dict(cls, stored: dict[str, Any], *, full_start: str = "base") -> ProfileEngine:
+        """Check the content of a profile file.
+
+        Raises:
+            ValueError: If an entry is missing or out of range.
+        """
+        if not isinstance(stored, dict) or stored.get("format") != FORMAT:
+            found = stored.get("format") if isinstance(stored, dict) else type(stored).__name__
+            raise ValueError(f"expected a profile of format {FORMAT}, got {found!r}")
+        try:
+            return cls(
+                base_recall=tuple(float(value) for value in stored["base_recall"]),
+                rivals=tuple(tuple(float(w) for w in row) for row in stored["rivals"]),
+                initial_std=float(stored["initial_std"]),
+                coefficients={
+                    kind: UpdateCoefficients(**values)
+                    for kind, values in stored["coefficients"].items()
+                },
+                full_start=full_start,
+            )
+        except KeyError as error:
+            raise ValueError(f"expected the entry {error}, got {sorted(stored)}") from error
+        except (TypeError, AttributeError) as error:
+            raise ValueError(f"an entry has the wrong form: {error}") from error
+
+    def initial_recall(self, noise: Array) -> Array:
+        """Recall ρ of newly deployed models: the base network's, scattered from user to user.
+
+        Args:
+            noise: [E, N, K] standard normal.
+
+        Returns:
+            [E, N, K] in (0, 1).
+        """
+        xp = namespace(noise)
+        base = logit(xp.asarray(self.base_recall, dtype=noise.dtype, device=device(noise)))
+        return _recall(base + self.initial_std * noise)
+
+    def update(
+        self,
+        recall: Array,
+        real_samples: Array,
+        twin_samples: Array,
+        noise: Array,
+        *,
+        mode: str = "incremental",
+    ) -> Array:
+        """Recall ρ′ after retraining on the given images.
+
+        Args:
+            recall: [E, N, K] per-class recall ρ before.
+            real_samples: [E, N, K] uploaded images of each class.
+            twin_samples: [E, N, K] generated images of each class.
+            noise: [E, N, K] standard normal, what differs from run to run.
+            mode: ``"incremental"``, one pass from the current model, or ``"full"``, several
+                passes from `full_start`.
+
+        Returns:
+            [E, N, K] in (0, 1); bit for bit ``recall`` for users without any image.
+
+        Raises:
+            ValueError: If ``mode`` is neither of the two.
+        """
+        xp = namespace(recall)
+        constant = {"dtype": recall.dtype, "device": device(recall)}
+        base = logit(xp.asarray(self.base_recall, **constant))
+        if mode == "incremental":
+            start, kind = logit(recall), "incremental"
+        elif mode == "full" and self.full_start == "base":
+            start, kind = base + xp.zeros_like(recall), "full-base"
+        elif mode == "full":
+            guessing = math.log(1.0 / (len(self.base_recall) - 1.0))
+            start, kind = guessing + xp.zeros_like(recall), "full-scratch"
+        else:
+            raise ValueError(f"mode: expected 'incremental' or 'full', got {mode!r}")
+        c = self.coefficients[kind]
+        rivals = xp.asarray(self.rivals, **constant)
+        moved, reach = moved_logit(start, base, rivals, real_samples, twin_samples, c)
+        updated = _recall(moved + c.residual_std * xp.sqrt(reach) * noise)
+        return xp.where(reach > 0.0, updated, recall)
+
+
+def _recall(value: Array) -> Array:
+    """Recall of a logit, without overflow at either end."""
+    xp = namespace(value)
+    small = xp.exp(-xp.abs(value))
+    return xp.where(value >= 0.0, 1.0 / (1.0 + small), small / (1.0 + small))
