@@ -168,7 +168,7 @@ class LearningConfig(ConfigGroup):
     library_seed: int = number(2411, low=0, high=2**32 - 1, doc="seed of the library")
     cells_per_side: int = number(4, low=1, high=100, doc="the place map is this many cells square")
     context_switch_probability: float = number(
-        0.02, low=0, high=1, doc="chance per slot of a jump to another context"
+        0.01, low=0, high=1, doc="chance per slot of a jump to another context"
     )
     context_follows_place: bool = field(
         default=True, metadata={"doc": "entering a cell brings that cell's context"}

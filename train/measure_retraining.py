@@ -83,14 +83,15 @@ def plan(num_triplets: int, batch_norm: str) -> list[Chain]:
             seed = 10 * mix_seed + i
             name = f"incremental-{t:03d}-{origin}"
             chains.append(Chain(name, split, "incremental", origin, mix_seed, seed, batch_norm))
-        if t % 2:
-            continue
-        for i, mode in enumerate(("full-base", "full-scratch")):
-            seed = 10 * mix_seed + 5 + i
-            name = f"{mode}-{t:03d}"
+        # Full retraining takes long: at every other triplet, a quarter of them held out.
+        full_held_out = t % 8 == 6
+        full_split = "held_out" if full_held_out else "fit"
+        full_seed = (20_000 if full_held_out else 10_000) + t
+        for i, mode in enumerate(("full-base", "full-scratch") if t % 2 == 0 else ()):
+            name, seed = f"{mode}-{t:03d}", 10 * full_seed + 5 + i
             # From random weights there are no stored statistics to freeze.
             norm = "batch" if mode == "full-scratch" else batch_norm
-            chains.append(Chain(name, split, mode, "real", mix_seed + 5_000, seed, norm))
+            chains.append(Chain(name, full_split, mode, "real", full_seed + 5_000, seed, norm))
         # Models updated on all classes alike: how far apart equally good models are.
         seed = mix_seed + 30_000
         chains.append(

@@ -31,8 +31,8 @@ from torch import nn
 from dtmarl.accuracy.classifier import (
     CLASSES,
     build_network,
+    confusion_matrix,
     flip_and_crop,
-    recall_per_class,
     to_input,
 )
 
@@ -199,6 +199,8 @@ def train(
                     f"loss {loss_sum / (i + 1):.3f} {rate:.0f} images/s ETA {remaining:.0f} s",
                     flush=True,
                 )
+        if not math.isfinite(loss_sum):
+            raise FloatingPointError(f"training diverged in epoch {epoch + 1}: loss {loss_sum}")
         seconds += time.perf_counter() - started
         state = {
             "recipe": recipe,
@@ -209,8 +211,6 @@ def train(
             "generator": generator.get_state(),
         }
         write_atomically(checkpoint, lambda path, state=state: torch.save(state, path))
-        if not math.isfinite(loss_sum):
-            raise FloatingPointError(f"training diverged in epoch {epoch + 1}: loss {loss_sum}")
     return network, seconds
 
 
@@ -243,16 +243,18 @@ def main(argv: list[str] | None = None) -> int:
     except (ValueError, FileNotFoundError, FloatingPointError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    recall = recall_per_class(
+    confusion = confusion_matrix(
         network,
         torch.from_numpy(arrays["test_images"]),
         torch.from_numpy(arrays["test_labels"]),
     )
+    recall = (confusion.diagonal() / confusion.sum(1)).tolist()
     weights = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
     write_atomically(args.out / "base.safetensors", lambda path: save_file(weights, path))
     report = {
         "recall": [round(value, 4) for value in recall],
         "accuracy": round(sum(recall) / len(recall), 4),
+        "confusion": confusion.tolist(),
         "classes": CLASSES,
         "recipe": recipe,
         "training_seconds": round(seconds, 1),

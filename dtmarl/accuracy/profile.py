@@ -28,7 +28,7 @@ from dtmarl.backend import Array, namespace
 
 FORMAT = 1
 RECALL_LIMIT = 1.0 / 600.0
-"""Recall is taken as at least this and at most one minus this: half the measurements' resolution."""
+"""Recall is taken to lie this far from 0 and 1 at least: half the measurements' resolution."""
 UPDATE_KINDS = ("incremental", "full-base", "full-scratch")
 
 

@@ -7,6 +7,7 @@ from functools import partial
 from pettingzoo import AECEnv
 from pettingzoo.utils import parallel_to_aec
 
+from dtmarl.accuracy import AccuracyEngine
 from dtmarl.config import ScenarioConfig
 from dtmarl.envs.frame import FrameEnv
 from dtmarl.envs.slot import SlotEnv
@@ -19,6 +20,7 @@ def parallel_env(
     which: str | ScenarioConfig = "paper-v0",
     *,
     controller: str | Controller = "proposed",
+    accuracy: str | AccuracyEngine | None = None,
     absent_agents: str = "omit",
     render_mode: str | None = None,
 ) -> FrameEnv:
@@ -27,6 +29,7 @@ def parallel_env(
     Args:
         which: a scenario's id or configuration.
         controller: the frame layer: a scheme's name, a `Scheme`, or any `Controller`.
+        accuracy: an accuracy engine or its name; None takes the scenario's.
         absent_agents: ``"omit"`` or ``"idle"``; see `dtmarl.envs.slot.SlotEnv`.
         render_mode: None, ``"rgb_array"`` or ``"human"``.
 
@@ -38,6 +41,7 @@ def parallel_env(
     slot_env = SlotEnv(
         config,
         slots_per_decision=frame_layer.slots_per_decision(config),
+        accuracy=accuracy,
         absent_agents=absent_agents,
         render_mode=render_mode,
     )
@@ -48,13 +52,18 @@ def env(
     which: str | ScenarioConfig = "paper-v0",
     *,
     controller: str | Controller = "proposed",
+    accuracy: str | AccuracyEngine | None = None,
     absent_agents: str = "omit",
     render_mode: str | None = None,
 ) -> AECEnv:
     """The same as `parallel_env` with agents that act one after another (AEC)."""
     return parallel_to_aec(
         parallel_env(
-            which, controller=controller, absent_agents=absent_agents, render_mode=render_mode
+            which,
+            controller=controller,
+            accuracy=accuracy,
+            absent_agents=absent_agents,
+            render_mode=render_mode,
         )
     )
 
@@ -63,6 +72,7 @@ def raw_env(
     which: str | ScenarioConfig = "paper-v0",
     *,
     slots_per_decision: int | None = None,
+    accuracy: str | AccuracyEngine | None = None,
     absent_agents: str = "omit",
     render_mode: str | None = None,
 ) -> SlotEnv:
@@ -74,6 +84,7 @@ def raw_env(
     return SlotEnv(
         scenario(which),
         slots_per_decision=slots_per_decision,
+        accuracy=accuracy,
         absent_agents=absent_agents,
         render_mode=render_mode,
     )

@@ -15,7 +15,7 @@ from gymnasium.spaces import Box
 from pettingzoo import ParallelEnv
 
 from dtmarl import dynamics
-from dtmarl.accuracy import ENGINES
+from dtmarl.accuracy import ENGINES, AccuracyEngine
 from dtmarl.backend import Array
 from dtmarl.config import ScenarioConfig
 from dtmarl.envs.observation import Ahead, Observations
@@ -42,6 +42,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
     Args:
         config: the scenario.
         slots_per_decision: how long a frame decision is in force; divides `slots_per_frame`.
+        accuracy: an accuracy engine or its name; None takes the scenario's.
         absent_agents: ``"omit"`` leaves absent users out of `agents`; ``"idle"`` keeps them in,
             with zero observations and ignored actions.
         render_mode: None, ``"rgb_array"`` or ``"human"``.
@@ -55,6 +56,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         config: ScenarioConfig,
         *,
         slots_per_decision: int | None = None,
+        accuracy: str | AccuracyEngine | None = None,
         absent_agents: str = "omit",
         render_mode: str | None = None,
     ) -> None:
@@ -87,7 +89,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         self.possible_agents = self._bs_names + self._mu_names
         self._user_index = {name: n for n, name in enumerate(self._mu_names)}
         self.agents: list[str] = []
-        self._engine = ENGINES[config.learning.engine].load()
+        self._engine = _engine(config, accuracy)
         self.layouts = Observations(config, period)
         self._observation_spaces = {
             **{name: _box(*self.layouts.bs.bounds) for name in self._bs_names},
@@ -194,7 +196,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         return self.result()
 
     def play(self, actions: Mapping[str, Any]) -> None:
-        """The first half of `step`: play one slot. A frame decision may be taken between the halves.
+        """The first half of `step`: play one slot; a frame decision fits between the halves.
 
         Args:
             actions: as for `step`, which says what is raised.
@@ -368,6 +370,22 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
                 }
             )
         return infos
+
+
+def _engine(config: ScenarioConfig, which: str | AccuracyEngine | None) -> AccuracyEngine:
+    """The accuracy engine of an environment, checked against its scenario."""
+    if which is None:
+        which = config.learning.engine
+    if isinstance(which, str):
+        if which not in ENGINES:
+            raise ValueError(f"accuracy: expected one of {sorted(ENGINES)}, got {which!r}")
+        which = ENGINES[which].load()
+    if len(which.base_recall) != config.learning.num_classes:
+        raise ValueError(
+            f"LearningConfig.num_classes: the accuracy engine knows {len(which.base_recall)} "
+            f"classes, got {config.learning.num_classes}"
+        )
+    return which
 
 
 def _box(low: Array, high: Array) -> Box:

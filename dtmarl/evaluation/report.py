@@ -212,7 +212,7 @@ class Report:
             ValueError: it is not a whole report; names the file.
         """
         try:
-            return cls.from_json(Path(path).read_bytes().decode())
+            return cls.from_json(Path(path).read_text(encoding="utf-8", errors="replace"))
         except ValueError as error:
             raise ValueError(f"{os.fspath(path)}: {error}") from error
 

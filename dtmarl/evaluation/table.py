@@ -33,14 +33,14 @@ def number(value: float, *, like: float | None = None) -> str:
     """A number with about three digits, or as many decimals as another one would have.
 
     >>> number(36.74), number(195.77), number(2345.6), number(0.0314)
-    ('36.7', '196', '2346', '0.0314')
+    ('36.7', '196', '2346', '0.031')
     """
     if not math.isfinite(value):
         return "–"
     reference = abs(value if like is None else like)
     if reference >= 1e5:
         return f"{value:.2e}"
-    decimals = 0 if reference >= 100 else 1 if reference >= 10 else 2 if reference >= 1 else 4
+    decimals = 0 if reference >= 100 else 1 if reference >= 10 else 2 if reference >= 1 else 3
     return f"{value:.{decimals}f}"
 
 
@@ -66,15 +66,7 @@ def per_cent(estimate: Estimate) -> str:
 
 def comparison_table(reports: Sequence[Report]) -> str:
     """Every report's means with 95 % intervals, in two blocks of rows."""
-    origin = reports[0].provenance
-    seeds = len(origin.seeds)
-    lines = [
-        _fitted(
-            f"{origin.scenario} ({origin.scenario_hash}), {seeds} "
-            f"{'seed' if seeds == 1 else 'seeds'}, mean [95 % interval]",
-            WIDTH,
-        )
-    ]
+    lines = [_fitted(f"{_subject(reports[0])}, mean [95 % interval]", WIDTH)]
     for block in _BLOCKS:
         headings = [f"{title:<{width}}" for _, title, width in block]
         lines += ["", _row("policy", "controller", headings)]
@@ -95,10 +87,9 @@ def comparison_table(reports: Sequence[Report]) -> str:
 def report_table(report: Report) -> str:
     """One report's metrics, one line each."""
     origin = report.provenance
-    seeds = len(origin.seeds)
     lines = [
         _fitted(f"{origin.policy} / {origin.controller}", WIDTH),
-        f"{origin.scenario} ({origin.scenario_hash}), {seeds} {'seed' if seeds == 1 else 'seeds'}",
+        _fitted(_subject(report), WIDTH),
         "",
         f"{'metric':<20}{'mean [95 % interval]':<24}",
         "-" * WIDTH,
@@ -109,6 +100,14 @@ def report_table(report: Report) -> str:
         lines.append(f"{name:<20}{text:<24}")
         lines.append(f"{'':<20}{meaning}")
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _subject(report: Report) -> str:
+    origin = report.provenance
+    seeds = len(origin.seeds)
+    return (
+        f"{origin.scenario} ({origin.scenario_hash}), {seeds} {'seed' if seeds == 1 else 'seeds'}"
+    )
 
 
 def _row(policy: str, controller: str, cells: Sequence[str]) -> str:
