@@ -1,16 +1,20 @@
 """Fast accuracy engine: how recall per class moves, fitted to measured retraining runs.
 
 For a class k with current logit ``l_k = ln(ρ_k / (1 − ρ_k))`` and base logit ``β_k``, an update on
-``r_k`` real and ``g_k`` twin-generated images gives
+``r_k`` real and ``g_k`` twin-generated images of each class gives
 
-    m_k  = r_k + η g_k          effective images        n = Σ_k m_k,   s_k = m_k / n
-    c_k  = Σ_j W_kj s_j         share of the classes that k is mistaken for (rows of W sum to 1)
-    κ    = 1 − exp(−(n / n₀)^γ)                                        how far the update gets
-    τ_k  = β_k + a + b ln((s_k + ε)/(1/K + ε)) + d ln((c_k + ε′)/(1/K + ε′))           its target
-    l′_k = l_k + κ (τ_k − l_k) + √κ σ z_k                              z_k standard normal
+    m_k  = r_k + η g_k                        effective images, n = Σ_k m_k
+    o_k  = Σ_j W_kj m_j                       images of k's rivals, the classes it is mistaken for
+    κ_k  = 1 − exp(−((m_k + o_k) / n₀)^γ)     how far the update gets
+    τ_k  = β_k + a + b ln((m_k + ε n) / (o_k + ε n))              where it goes
+    l′_k = l_k + κ_k (τ_k − l_k) + √κ_k σ z_k                     z_k standard normal
+
+So a class gains from its own images and loses to those of its rivals; a class that neither concerns
+stays. W, with rows that sum to 1, is how the base network's errors spread.
 
 Full retraining forgets the current model: it starts from the base weights (``l_k = β_k``) or from
-random ones (``l_k = logit(1/K)``), with coefficients of its own. Without any image nothing moves.
+random ones (``l_k = logit(RECALL_LIMIT)``, nothing recognised), with coefficients of its own.
+Without any image nothing moves.
 """
 
 from __future__ import annotations
@@ -30,6 +34,8 @@ FORMAT = 1
 RECALL_LIMIT = 1.0 / 600.0
 """Recall is taken to lie this far from 0 and 1 at least: half the measurements' resolution."""
 UPDATE_KINDS = ("incremental", "full-base", "full-scratch")
+_POSITIVE = ("samples_scale", "samples_exponent", "share_floor")
+_NOT_NEGATIVE = ("twin_weight", "residual_std")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +48,6 @@ class UpdateCoefficients:
     shift: float  # a
     share_slope: float  # b
     share_floor: float  # ε
-    rival_slope: float  # d
-    rival_floor: float  # ε′
     residual_std: float  # σ, in logit
 
     def __post_init__(self) -> None:
@@ -53,15 +57,10 @@ class UpdateCoefficients:
                 raise ValueError(f"{field.name}: expected a number, got {value!r}")
             if not math.isfinite(value):
                 raise ValueError(f"{field.name}: expected a finite number, got {value!r}")
-            positive = field.name in ("samples_scale", "samples_exponent")
-            positive = positive or field.name.endswith("_floor")
-            if positive and value <= 0:
+            if field.name in _POSITIVE and value <= 0:
                 raise ValueError(f"{field.name}: expected a positive number, got {value!r}")
-        for name in ("twin_weight", "residual_std"):
-            if getattr(self, name) < 0:
-                raise ValueError(
-                    f"{name}: expected zero or a positive number, got {getattr(self, name)!r}"
-                )
+            if field.name in _NOT_NEGATIVE and value < 0:
+                raise ValueError(f"{field.name}: expected zero or more, got {value!r}")
 
 
 def logit(recall: Array) -> Array:
@@ -79,7 +78,7 @@ def moved_logit(
     twin_samples: Array,
     coefficients: UpdateCoefficients,
 ) -> tuple[Array, Array]:
-    """Expected logit after an update, and how far the update gets, κ.
+    """Expected logit after an update, and how far the update gets, κ: the module's formulas.
 
     Args:
         start: [..., K] logit that training starts from.
@@ -90,22 +89,16 @@ def moved_logit(
         coefficients: of this kind of update.
 
     Returns:
-        ``l + κ (τ − l)`` [..., K] and κ [..., 1], which is 0 where there is no image.
+        ``l + κ (τ − l)`` and κ, both [..., K]; κ is 0 where there is no image.
     """
     xp = namespace(start)
     c = coefficients
-    uniform = 1.0 / base.shape[-1]
-    effective = real_samples + c.twin_weight * twin_samples
-    total = xp.sum(effective, axis=-1, keepdims=True)
-    share = effective / xp.where(total > 0.0, total, xp.ones_like(total))
-    rival_share = xp.sum(rivals * share[..., None, :], axis=-1)
-    reach = 1.0 - xp.exp(-((total / c.samples_scale) ** c.samples_exponent))
-    target = (
-        base
-        + c.shift
-        + c.share_slope * xp.log((share + c.share_floor) / (uniform + c.share_floor))
-        + c.rival_slope * xp.log((rival_share + c.rival_floor) / (uniform + c.rival_floor))
-    )
+    own = real_samples + c.twin_weight * twin_samples
+    total = xp.sum(own, axis=-1, keepdims=True)
+    opposed = xp.sum(rivals * own[..., None, :], axis=-1)
+    reach = 1.0 - xp.exp(-(((own + opposed) / c.samples_scale) ** c.samples_exponent))
+    floor = c.share_floor * xp.where(total > 0.0, total, xp.ones_like(total))
+    target = base + c.shift + c.share_slope * xp.log((own + floor) / (opposed + floor))
     return start + reach * (target - start), reach
 
 
@@ -241,8 +234,7 @@ class ProfileEngine:
         elif mode == "full" and self.full_start == "base":
             start, kind = base + xp.zeros_like(recall), "full-base"
         elif mode == "full":
-            guessing = math.log(1.0 / (len(self.base_recall) - 1.0))
-            start, kind = guessing + xp.zeros_like(recall), "full-scratch"
+            start, kind = logit(xp.zeros_like(recall)), "full-scratch"
         else:
             raise ValueError(f"mode: expected 'incremental' or 'full', got {mode!r}")
         c = self.coefficients[kind]

@@ -236,14 +236,14 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
             raise RuntimeError("result: no slot was played yet: expected play(actions) first")
         over = not self.agents
         present = self._acted if over else self.agents
-        involved, here = self._acted, set(present)
+        involved, here, acted = self._acted, set(present), set(self._acted)
         if present != self._acted:
-            here_or_acted = here.union(self._acted)
-            involved = [agent for agent in self.possible_agents if agent in here_or_acted]
+            involved = [agent for agent in self.possible_agents if agent in here | acted]
         reward = float(-outcome.system_delay_s[0] / self.config.reference_delay_s)
         return (
             self._observe(involved),
-            dict.fromkeys(involved, reward),
+            # Who has just arrived took no part in the slot.
+            {agent: reward if agent in acted else 0.0 for agent in involved},
             {agent: agent not in here for agent in involved},
             dict.fromkeys(involved, over),
             self._infos(involved, outcome),

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
-from scipy.stats import bootstrap
 
 from dtmarl.backend import Array
 
@@ -87,6 +86,8 @@ def _ratio_of_means(above: Array, below: Array, axis: int) -> Array:
 def _bootstrap(
     samples: tuple[Array, ...], statistic: Callable[..., Array], num_resamples: int
 ) -> tuple[Array, Array]:
+    from scipy.stats import bootstrap  # half of the package's import time, were it at the top
+
     def interval(method: Literal["BCa", "percentile"]) -> tuple[Array, Array]:
         result = bootstrap(
             samples,
