@@ -115,7 +115,9 @@ def plot_reports(reports: Sequence[Report], path: str | os.PathLike[str]) -> Pat
         fontsize=10,
         loc="left",
     )
-    columns = min(len(reports), 3)
+    fitting = max(1, 105 // (max(map(len, _labels(reports))) + 8))
+    rows = -(-len(reports) // fitting)
+    columns = -(-len(reports) // rows)
     figure.legend(
         *delay.get_legend_handles_labels(), loc="outside lower center", ncols=columns, frameon=False
     )

@@ -73,7 +73,7 @@ def _image(env: SlotEnv) -> Array:
     # A figure of its own, not pyplot's: no global state, no display, nothing to close.
     figure = Figure(figsize=_SIZE_INCHES, dpi=_DPI)
     canvas = FigureCanvasAgg(figure)
-    _paint(figure, env)
+    paint(figure, env)
     canvas.draw()
     return np.array(canvas.buffer_rgba())[..., :3].copy()
 
@@ -88,7 +88,7 @@ def _show(env: SlotEnv) -> None:
         window.show()
         _windows[env] = window
     window.clear()
-    _paint(window, env)
+    paint(window, env)
     window.canvas.draw_idle()
     window.canvas.start_event_loop(0.001)  # pyplot.pause would also take the keyboard's focus
 
@@ -102,8 +102,16 @@ def _require_matplotlib() -> None:
         ) from error
 
 
-def _paint(figure: Any, env: SlotEnv) -> None:
-    """Everything that is seen, onto an empty figure."""
+def paint(figure: Any, env: SlotEnv) -> None:
+    """Draw everything that is seen onto an empty matplotlib figure.
+
+    Args:
+        figure: a ``matplotlib.figure.Figure``; its first axes become the map.
+        env: after `reset`; its state stays as it is.
+
+    Raises:
+        RuntimeError: before `reset`.
+    """
     axes = figure.add_axes(_MAP_BOX)
     _paint_area(axes, env)
     _paint_links(axes, env)

@@ -236,9 +236,7 @@ def _dominance(curves: Curves, free_flop_per_s: Array) -> Array:
     lead = first.alpha - second.alpha
     square_1, square_2 = first.beta**2, second.beta**2
     linear = lead * (first.gamma + second.gamma) - square_1 + square_2
-    constant = (
-        lead * first.gamma * second.gamma - square_1 * second.gamma + square_2 * first.gamma
-    )
+    constant = lead * first.gamma * second.gamma - square_1 * second.gamma + square_2 * first.gamma
 
     def least_at(power: Array) -> Array:
         return (lead * power + linear) * power + constant
