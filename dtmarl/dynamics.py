@@ -140,12 +140,13 @@ def step_slot(
         measured_accuracy=outcome.measured_accuracy,
     )
     knowledge, control = state.twin.knowledge, state.control
+    newest = namespace(state.recall).where(
+        outcome.present_mask, outcome.measured_accuracy, knowledge.slot_accuracy
+    )
     state = state._replace(
         records=(*state.records, record),
         control=control._replace(new_link_mask=control.new_link_mask & ~outcome.link_mask),
-        twin=state.twin._replace(
-            knowledge=knowledge._replace(slot_accuracy=outcome.measured_accuracy)
-        ),
+        twin=state.twin._replace(knowledge=knowledge._replace(slot_accuracy=newest)),
     )
     if closes_decision:
         state = _close_decision(config, engine, state, frame_noise)
@@ -241,11 +242,11 @@ def _close_decision(
 ) -> State:
     """End of a frame: store what was uploaded, train who is due, let the twin learn.
 
-    Retraining takes effect here. It saw what its user uploaded since the decision, and what the
-    twin generated of the mix (8) that it had chosen before.
+    Retraining takes effect here. It sees what its user uploaded since the decision, and what the
+    twin generates of the mix (8) nearest to its store, these uploads included.
     """
     s = state.slot % config.slots_per_frame
-    control, knowledge = state.control, state.twin.knowledge
+    control = state.control
     xp = namespace(state.recall)
     images = xp.stack([record.uploaded_images for record in state.records], axis=0)
     measured = xp.stack([record.measured_accuracy for record in state.records], axis=0)
@@ -253,6 +254,10 @@ def _close_decision(
     uploaded = learning.uploaded_class_counts(
         images, state.frame.class_mix[slots], frame_noise["uploaded_classes"][slots]
     ).sum(axis=0)
+    knowledge = model.learn_frame(
+        config, state.scene, mirror.at_slot(state.twin.mirror, s), state.twin.knowledge,
+        state.slot, measured, uploaded, control.retrain_mask,
+    )  # fmt: skip
 
     plan = learning.update_plan(control.update_plan, config.learning)
     due = xp.astype(control.retrain_mask, uploaded.dtype)[..., None]
@@ -263,10 +268,6 @@ def _close_decision(
         due * plan.real_fraction * uploaded, due * generated, config.learning.max_samples
     )
     recall = engine.update(state.recall, real, twin_made, frame_noise["update"][s], mode=plan.mode)
-    knowledge = model.learn_frame(
-        config, state.scene, mirror.at_slot(state.twin.mirror, s), knowledge,
-        state.slot, measured, uploaded, control.retrain_mask,
-    )  # fmt: skip
     return state._replace(
         recall=recall,
         records=(),

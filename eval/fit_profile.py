@@ -34,15 +34,13 @@ DIGITS = 5
 # name: start, least and greatest value; positive ones are searched on a log scale.
 SEARCH = {
     "twin_weight": (0.8, 0.05, 5.0),
-    "samples_scale": (150.0, 1.0, 1e5),
+    "samples_scale": (50.0, 1.0, 1e5),
     "samples_exponent": (0.7, 0.1, 3.0),
     "shift": (-0.1, -5.0, 5.0),
-    "share_slope": (1.0, -1.0, 10.0),
-    "share_floor": (0.05, 1e-3, 1.0),
-    "rival_slope": (-0.5, -5.0, 1.0),
-    "rival_floor": (0.05, 1e-3, 1.0),
+    "share_slope": (1.0, 0.0, 10.0),
+    "share_floor": (0.01, 1e-4, 1.0),
 }
-LOG_SCALE = ("twin_weight", "samples_scale", "samples_exponent", "share_floor", "rival_floor")
+LOG_SCALE = ("twin_weight", "samples_scale", "samples_exponent", "share_floor")
 
 
 class Updates(NamedTuple):
@@ -101,13 +99,13 @@ def predict(
     rivals: np.ndarray,
     coefficients: UpdateCoefficients,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Predicted recall [n, K] after each update, and how far each update gets [n, 1]."""
+    """Predicted recall [n, K] after each update, and how far each update gets [n, K]."""
     if kind == "incremental":
         start = logit(updates.before)
     elif kind == "full-base":
         start = np.broadcast_to(base, updates.before.shape)
     else:
-        start = np.full(updates.before.shape, math.log(1.0 / (len(base) - 1.0)))
+        start = logit(np.zeros_like(updates.before))
     moved, reach = moved_logit(start, base, rivals, updates.real, updates.twin, coefficients)
     return recall_of(moved), reach
 

@@ -1,9 +1,11 @@
-"""Plays episodes and writes down everything that comes out, for tests that compare trajectories."""
+"""Plays episodes and writes down everything that comes out; and other things that tests share."""
 
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
+import pytest
 
 from dtmarl import scenario
 from dtmarl.policies import policy
@@ -77,6 +79,12 @@ def as_dicts(slots):
 def equal_weights(env) -> dict[str, Any]:
     """The same valid action for each present agent, without a policy."""
     return {
-        agent: np.full(env.action_space(agent).shape, 0.5, dtype=np.float32)
-        for agent in env.agents
+        agent: np.full(env.action_space(agent).shape, 0.5, dtype=np.float32) for agent in env.agents
     }
+
+
+def refused(attempt, message, error=ValueError):
+    """The attempt raises exactly this error, and its message begins like this."""
+    with pytest.raises(error, match="^" + re.escape(message)) as caught:
+        attempt()
+    assert type(caught.value) is error

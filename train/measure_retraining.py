@@ -25,6 +25,7 @@ from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -214,7 +215,7 @@ def load_base(base: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[s
         with np.load(base / "images.npz", allow_pickle=False) as stored:
             arrays = {name: stored[name] for name in stored.files}
         report = json.loads((base / "base.json").read_text())
-    except (SafetensorError, ValueError, OSError, EOFError) as error:
+    except (SafetensorError, ValueError, OSError, EOFError, BadZipFile) as error:
         raise ValueError(f"{base}: corrupt base files ({error})") from error
     return weights, arrays, report
 

@@ -21,6 +21,7 @@ import sys
 import time
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -113,7 +114,7 @@ def load_arrays(data: Path, out: Path) -> dict[str, np.ndarray]:
     try:
         with np.load(cache, allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise ValueError(f"{cache}: corrupt image cache ({error}); delete it to rebuild") from error
 
 

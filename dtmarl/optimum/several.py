@@ -289,7 +289,8 @@ def _price_change(links: Links, chosen_mask: Array, power: Array, free_flop_per_
     λ + W/b = W·(T - a)/(b·s), and s grows with the square root of the price.
     """
     xp = array_namespace(power)
-    offset = links.work_flop[:, None, :] * xp.where(chosen_mask, 1.0, 0.0) / links.transfer_s
+    span = links.local_s[:, None, :] + links.transfer_s
+    offset = links.work_flop[:, None, :] * xp.where(chosen_mask, 1.0, 0.0) / span
     offset = links.station_total(offset)
     ratio = divide(links.station_total(power) + offset, free_flop_per_s + offset, 1.0)
     return xp.minimum(xp.maximum(ratio, xp.full_like(ratio, 0.5)), xp.full_like(ratio, 2.0))

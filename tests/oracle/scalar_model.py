@@ -87,9 +87,7 @@ def slot(config: Any, given: dict[str, Any]) -> dict[str, Any]:
         local[n], parts = split(task, given["split_weight"][n], [link[m][n] for m in sites])
         for m in sites:
             offloaded[m][n] = parts[m]
-    allocation = [
-        allocate(given["free"][m], given["allocation_weight"][m], link[m]) for m in sites
-    ]
+    allocation = [allocate(given["free"][m], given["allocation_weight"][m], link[m]) for m in sites]
     rate = [
         [rate_bytes_per_s(given["gain"][m][n], config.radio) if link[m][n] else 0.0 for n in users]
         for m in sites
@@ -118,7 +116,7 @@ def slot(config: Any, given: dict[str, Any]) -> dict[str, Any]:
         expected = math.fsum(
             q * r for q, r in zip(given["mix"][n], given["recall"][n], strict=True)
         )
-        images = given["task"][n] / config.traffic.image_bytes
+        images = max(given["task"][n] / config.traffic.image_bytes, 1.0)
         std = math.sqrt(expected * (1.0 - expected) / images)
         accuracy.append(expected)
         measured.append(min(max(expected + std * given["accuracy_noise"][n], 0.0), 1.0))

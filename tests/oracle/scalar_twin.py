@@ -32,7 +32,7 @@ def initial(config: Any, base_accuracy: float) -> dict[str, Any]:
         "mean_task_bytes": [mean_task for _ in users],
         "report_slot": [-1 for _ in users],
         "class_counts": [[0.0] * k for _ in users],
-        "generated_mix": [],
+        "generated_mix": [[1.0 / k] * k for _ in users],
         "slot_accuracy": [base_accuracy for _ in users],
         "frame_accuracy": [base_accuracy for _ in users],
         "measured": [[] for _ in users],
@@ -47,16 +47,13 @@ def hear(
     """What arrives at the start of a slot, given what is true in it."""
     fidelity = config.twin
     users, sites = range(config.max_users), range(config.num_base_stations)
-    position = [
-        [truth["position_m"][n][i] + fidelity.position_noise_m * noise["report_position"][n][i]
-         for i in (0, 1)]
-        for n in users
-    ]  # fmt: skip
-    gain_db = [
-        [10.0 * math.log10(truth["gain"][m][n]) + fidelity.gain_noise_db * noise["report_gain"][m][n]
-         for n in users]
-        for m in sites
-    ]  # fmt: skip
+    position, gain_db = [], []
+    for n in users:
+        error = [fidelity.position_noise_m * z for z in noise["report_position"][n]]
+        position.append([truth["position_m"][n][i] + error[i] for i in (0, 1)])
+    for m in sites:
+        error = [fidelity.gain_noise_db * z for z in noise["report_gain"][m]]
+        gain_db.append([10.0 * math.log10(truth["gain"][m][n]) + error[n] for n in users])
     if slot % fidelity.sync_period_slots == 0:
         senders = [
             n
@@ -66,11 +63,7 @@ def hear(
         report = (slot, senders, position, gain_db, list(truth["free_flop_per_s"]))
         twin["under_way"].append((slot + fidelity.sync_delay_slots, report))
 
-    for arrival, report in twin["under_way"]:
-        if arrival == slot:
-            take_in(config, twin, report)
-    twin["under_way"] = [entry for entry in twin["under_way"] if entry[0] > slot]
-
+    # Who enters registers at once; reports that tell nothing newer are of no use then.
     for n in users:
         if truth["present_mask"][n] and not twin["present_mask"][n]:
             twin["position_m"][n] = position[n]
@@ -79,11 +72,18 @@ def hear(
             twin["report_slot"][n] = slot
     twin["present_mask"] = list(truth["present_mask"])
 
+    for arrival, report in twin["under_way"]:
+        if arrival == slot:
+            take_in(config, twin, report)
+    twin["under_way"] = [entry for entry in twin["under_way"] if entry[0] > slot]
+
     for n in users:
         mean = twin["mean_task_bytes"][n]
         twin["task_bytes"][n] = mean
         if truth["present_mask"][n] and noise["announcement_loss"][n] >= fidelity.task_loss:
-            factor = max(1.0 + fidelity.task_noise * noise["announcement"][n], SMALLEST_ANNOUNCEMENT)
+            factor = max(
+                1.0 + fidelity.task_noise * noise["announcement"][n], SMALLEST_ANNOUNCEMENT
+            )
             heard = truth["task_bytes"][n] * factor
             twin["task_bytes"][n] = heard
             twin["mean_task_bytes"][n] = (1.0 - MEAN_TASK_RATE) * mean + MEAN_TASK_RATE * heard
@@ -109,23 +109,24 @@ def take_in(config: Any, twin: dict[str, Any], report: Any) -> None:
         twin["report_slot"][n] = sent
 
 
-def learn(
-    config: Any,
-    twin: dict[str, Any],
-    library: list[list[float]],
-    uploaded: list[list[float]],
-    measured: list[float],
+def measure(config: Any, twin: dict[str, Any], measured: list[float]) -> None:
+    """What a slot teaches at once: the accuracy measured of the users that are there."""
+    for n in range(config.max_users):
+        if twin["present_mask"][n]:
+            twin["slot_accuracy"][n] = measured[n]
+            twin["measured"][n].append(measured[n])
+
+
+def store(
+    config: Any, twin: dict[str, Any], library: list[list[float]], uploaded: list[list[float]]
 ) -> None:
-    """What a slot teaches: uploaded images and measured accuracy."""
+    """At a decision's end: uploaded images by class go to the store, and (8) picks a mix."""
     for n in range(config.max_users):
         old, new = twin["class_counts"][n], uploaded[n]
         room = max(config.twin.store_images - math.fsum(new), 0.0)
         kept = min(room / max(math.fsum(old), 1.0), 1.0)
-        twin["class_counts"][n] = [kept * o + u for o, u in zip(old, new, strict=True)]
-        if twin["present_mask"][n]:
-            twin["slot_accuracy"][n] = measured[n]
-            twin["measured"][n].append(measured[n])
-        twin["model_age_slots"][n] += 1
+        taken = min(config.twin.store_images / math.fsum(new), 1.0) if any(new) else 1.0
+        twin["class_counts"][n] = [kept * o + taken * u for o, u in zip(old, new, strict=True)]
     twin["generated_mix"] = [nearest_mix(q, library) for q in class_mix(twin)]
 
 
@@ -177,7 +178,9 @@ def believed_position(config: Any, twin: dict[str, Any], slot: int) -> list[list
     return places
 
 
-def close(config: Any, twin: dict[str, Any], slot: int, retrained: list[bool]) -> None:
+def close(
+    config: Any, twin: dict[str, Any], slot: int, num_slots: int, retrained: list[bool]
+) -> None:
     """After a decision's last slot: eq (13), and its memory by place and model age."""
     places = believed_position(config, twin, slot)
     for n in range(config.max_users):
@@ -186,10 +189,10 @@ def close(config: Any, twin: dict[str, Any], slot: int, retrained: list[bool]) -
             twin["frame_accuracy"][n] = math.fsum(values) / len(values)
         twin["measured"][n] = []
         if twin["present_mask"][n]:
+            # The age that the model had in these slots, as the forecast will ask for it.
             key = (cell(config, places[n]), age_bin(config, twin["model_age_slots"][n]))
             twin["history"].setdefault(key, []).append(twin["frame_accuracy"][n])
-        if retrained[n]:
-            twin["model_age_slots"][n] = 0
+        twin["model_age_slots"][n] = 0 if retrained[n] else twin["model_age_slots"][n] + num_slots
 
 
 def forecast(config: Any, twin: dict[str, Any], slot: int, num_slots: int) -> list[float]:

@@ -104,9 +104,7 @@ def scene(config: Any, noise: dict[str, Any]) -> dict[str, Any]:
     doppler_hz = [s * config.radio.carrier_hz / 299792458.0 for s in speed]
     never = config.frames_per_episode + 1
     arrival, departure = [], []
-    num_users = config.min_users + pick(
-        noise["num_users"], config.max_users - config.min_users + 1
-    )
+    num_users = config.min_users + pick(noise["num_users"], config.max_users - config.min_users + 1)
     for n in users:
         if not config.churn.enabled:
             arrival.append(0 if n < num_users else never)
@@ -137,9 +135,10 @@ def scene(config: Any, noise: dict[str, Any]) -> dict[str, Any]:
             for m in range(sites)
         ],
         "speed": speed,
-        "fading_memory": [
-            bessel_j0(2.0 * math.pi * f * moves.slot_spacing_s) for f in doppler_hz
+        "heading": [
+            (math.cos(2.0 * math.pi * u), math.sin(2.0 * math.pi * u)) for u in noise["heading"]
         ],
+        "fading_memory": [bessel_j0(2.0 * math.pi * f * moves.slot_spacing_s) for f in doppler_hz],
         "place_context": [pick(u, config.learning.num_contexts) for u in noise["place_context"]],
         "arrival": arrival,
         "departure": departure,
@@ -160,10 +159,8 @@ def initial_world(config: Any, fixed: dict[str, Any], noise: dict[str, Any]) -> 
     """Where everything is before the first slot."""
     moves = config.mobility
     extent = (moves.width_m, moves.height_m)
-    users, position, velocity, heading = range(config.max_users), [], [], []
+    users, position, velocity = range(config.max_users), [], []
     for n in users:
-        angle = 2.0 * math.pi * noise["heading"][n]
-        heading.append([math.cos(angle), math.sin(angle)])
         place = [noise["position"][n][i] * extent[i] for i in (0, 1)]
         if noise["hotspot"][n] < moves.hotspot_fraction:
             for i in (0, 1):
@@ -173,15 +170,16 @@ def initial_world(config: Any, fixed: dict[str, Any], noise: dict[str, Any]) -> 
         position.append(place)
         velocity.append(
             [
-                fixed["speed"][n] * (heading[n][i] + moves.speed_spread * noise["velocity"][n][i])
+                fixed["speed"][n]
+                * (fixed["heading"][n][i] + moves.speed_spread * noise["velocity"][n][i])
                 for i in (0, 1)
             ]
         )
     cells = [cell(config, p) for p in position]
     return {
+        "unfolded": position,
         "position": position,
         "velocity": velocity,
-        "heading": heading,
         "cell": cells,
         "context": [fixed["place_context"][c] for c in cells],
         "sight": noise["line_of_sight"],
@@ -191,12 +189,11 @@ def initial_world(config: Any, fixed: dict[str, Any], noise: dict[str, Any]) -> 
     }
 
 
-def bounce(place: float, velocity: float, heading: float, extent: float) -> tuple[float, ...]:
-    """Reflect at 0 and at the extent, as often as it takes."""
+def bounce(place: float, extent: float) -> float:
+    """Where a straight path ends that is reflected at 0 and at the extent, as often as it takes."""
     while not 0.0 <= place <= extent:
         place = -place if place < 0.0 else 2.0 * extent - place
-        velocity, heading = -velocity, -heading
-    return place, velocity, heading
+    return place
 
 
 def step(
@@ -209,20 +206,20 @@ def step(
     now: dict[str, Any] = {key: [] for key in world}
     moved = []
     for n in users:
-        place, speed, heading = [0.0, 0.0], [0.0, 0.0], [0.0, 0.0]
+        # Velocity and heading live in the unfolded plane, where a reflected path is straight.
+        speed = []
         for i in (0, 1):
-            mean = fixed["speed"][n] * world["heading"][n][i]
+            mean = fixed["speed"][n] * fixed["heading"][n][i]
             std = fixed["speed"][n] * moves.speed_spread
             velocity = memory * world["velocity"][n][i] + (1.0 - memory) * mean
             velocity += math.sqrt(1.0 - memory**2) * std * noise["velocity"][n][i]
-            to = world["position"][n][i] + velocity * moves.slot_spacing_s
-            place[i], speed[i], heading[i] = bounce(
-                to, velocity, world["heading"][n][i], extent[i]
-            )
+            speed.append(velocity)
+        straight = [world["unfolded"][n][i] + speed[i] * moves.slot_spacing_s for i in (0, 1)]
+        place = [bounce(straight[i], extent[i]) for i in (0, 1)]
+        now["unfolded"].append(straight)
         now["position"].append(place)
         now["velocity"].append(speed)
-        now["heading"].append(heading)
-        moved.append(math.dist(place, world["position"][n]))
+        moved.append(math.dist(straight, world["unfolded"][n]))
         now["cell"].append(cell(config, place))
         context = world["context"][n]
         if learning.context_follows_place and now["cell"][n] != world["cell"][n]:
@@ -252,9 +249,7 @@ def step(
                     b * old + math.sqrt(1.0 - b * b) * new
                     for old, new in zip(before, fresh, strict=True)
                 ]
-                for before, fresh in zip(
-                    world["fading"][m][n], noise["fading"][m][n], strict=True
-                )
+                for before, fresh in zip(world["fading"][m][n], noise["fading"][m][n], strict=True)
             ]
             now["sight"][m].append(latent)
             now["shadowing"][m].append(shadowing)
@@ -285,11 +280,12 @@ def step(
         down = config.outage.enabled and m == fixed["failed"] and away
         free.append(0.0 if down else config.compute.site_flop_per_s * (1.0 - load))
     low, high = config.traffic.task_bytes_min, config.traffic.task_bytes_max
+    present = [fixed["arrival"][n] <= frame < fixed["departure"][n] for n in users]
     return now, {
         "position_m": now["position"],
         "cell": now["cell"],
         "gain": gain,
-        "task_bytes": [low + (high - low) * u for u in noise["task"]],
+        "task_bytes": [low + (high - low) * noise["task"][n] if present[n] else 0.0 for n in users],
         "free_flop_per_s": free,
-        "present_mask": [fixed["arrival"][n] <= frame < fixed["departure"][n] for n in users],
+        "present_mask": present,
     }

@@ -22,9 +22,7 @@ def correlation(a: np.ndarray, b: np.ndarray) -> float:
 def test_autoregress_is_stationary_with_its_memory_at_lag_one(memory: float) -> None:
     rng = np.random.default_rng(1)
     noise = rng.standard_normal((12, 20_000))
-    path = process.autoregress(
-        rng.standard_normal(20_000), np.full((1, 20_000), memory), noise
-    )
+    path = process.autoregress(rng.standard_normal(20_000), np.full((1, 20_000), memory), noise)
     np.testing.assert_allclose(path.mean(axis=1), 0.0, atol=0.04)
     np.testing.assert_allclose(path.std(axis=1), 1.0, atol=0.03)
     for lag in (1, 2, 3):

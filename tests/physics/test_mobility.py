@@ -7,10 +7,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dtmarl.config import MobilityConfig
+from dtmarl import ScenarioConfig, world
+from dtmarl.config import MobilityConfig, RadioConfig
 from dtmarl.physics import mobility
+from dtmarl.randomness import EnvironmentStreams
 
 AREA = MobilityConfig()
+
+
+EXTENT = np.array([200.0, 200.0])
 
 
 def test_velocity_is_stationary_around_the_mean_velocity() -> None:
@@ -20,89 +25,81 @@ def test_velocity_is_stationary_around_the_mean_velocity() -> None:
     angle = rng.uniform(0.0, 2.0 * np.pi, shape)
     heading = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     speed = np.full(shape, 15.0)
-    config = AREA.replace(width_m=1e9, height_m=1e9)  # no border is ever reached
-    position = np.full((*shape, 2), 5e8)
-    velocity = speed[..., None] * (heading + 0.3 * rng.standard_normal((*shape, 2)))
-    first = velocity - 15.0 * heading
-    for slot in range(1, 9):
-        position, velocity, heading = mobility.move(
-            position, velocity, heading, speed, rng.standard_normal((*shape, 2)), config
-        )
+    start = 15.0 * (heading + 0.3 * rng.standard_normal((*shape, 2)))
+    path = mobility.velocity_path(start, heading, speed, rng.standard_normal((8, *shape, 2)), AREA)
+    first = start - 15.0 * heading
+    for slot, velocity in enumerate(path, start=1):
         around = velocity - 15.0 * heading
         np.testing.assert_allclose(around.mean(axis=(0, 1)), 0.0, atol=0.1)
         np.testing.assert_allclose(around.std(axis=(0, 1)), 4.5, rtol=0.02)
-        expected = 0.85**slot
         measured = np.corrcoef(around.ravel(), first.ravel())[0, 1]
-        assert measured == pytest.approx(expected, abs=0.02)
+        assert measured == pytest.approx(0.85**slot, abs=0.02)
+
+
+def test_velocity_by_hand() -> None:
+    """0.85 · 10 + 15 · (0.15 · 0.6 + 0.3 · sqrt(1 - 0.85²) · 2) = 8.5 + 1.35 + 4.741044."""
+    path = mobility.velocity_path(
+        np.array([[[10.0, 0.0]]]),
+        np.array([[[0.6, 0.8]]]),
+        np.array([[15.0]]),
+        np.array([[[[2.0, 0.0]]], [[[0.0, 0.0]]]]),
+        AREA,
+    )
+    np.testing.assert_allclose(path[0, 0, 0], [14.591044, 1.8], atol=1e-6)
+    np.testing.assert_allclose(path[1, 0, 0], [0.85 * 14.591044 + 1.35, 3.33], atol=1e-6)
 
 
 def test_users_stay_uniform_over_the_area() -> None:
     """Reflection has the uniform distribution as its stationary one: nobody sticks to a border."""
-    rng = np.random.default_rng(2)
-    shape, extent = (1, 20_000), np.array([200.0, 200.0])
-    angle = rng.uniform(0.0, 2.0 * np.pi, shape)
-    heading = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
-    speed = np.full(shape, 15.0)
-    position, velocity = rng.random((*shape, 2)) * extent, speed[..., None] * heading
-    config = AREA.replace(slot_spacing_s=2.0)
-    for _ in range(50):
-        position, velocity, heading = mobility.move(
-            position, velocity, heading, speed, rng.standard_normal((*shape, 2)), config
-        )
-    histogram, _ = np.histogram(position[..., 0], bins=10, range=(0.0, 200.0))
-    np.testing.assert_allclose(histogram, 2000, atol=250)
-    np.testing.assert_allclose((heading**2).sum(axis=-1), 1.0, rtol=1e-12)
+    config = ScenarioConfig(
+        max_users=200, min_users=200, slots_per_frame=10, radio=RadioConfig(coherence_blocks=1)
+    ).replace(mobility={"slot_spacing_s": 2.0, "vehicle_fraction": 1.0})
+    streams = EnvironmentStreams(config, range(40))
+    noise = streams.draw_reset()
+    scene = world.initial_scene(config, noise)
+    at = world.initial_world(config, scene, noise)
+    for frame_index in range(3):
+        at, frame = world.advance_frame(config, scene, at, frame_index, streams.draw_frame())
+    histogram, _ = np.histogram(frame.position_m[-1, ..., 0], bins=10, range=(0.0, 200.0))
+    np.testing.assert_allclose(histogram, 800, atol=140)
 
 
-@settings(max_examples=200, derandomize=True, deadline=None)
+@settings(max_examples=300, derandomize=True, deadline=None)
 @given(
-    start=st.floats(0.0, 200.0),
-    velocity=st.floats(-1e7, 1e7, allow_nan=False),
-    noise=st.floats(-8.0, 8.0),
-    spacing_s=st.floats(1e-4, 100.0),
+    x=st.floats(-1e12, 1e12, allow_nan=False),
+    y=st.floats(-1e3, 1e3, allow_nan=False),
+    width=st.floats(1e-3, 1e6),
 )
-def test_reflection_stays_inside_for_any_step(
-    start: float, velocity: float, noise: float, spacing_s: float
-) -> None:
-    config = AREA.replace(slot_spacing_s=spacing_s)
-    place = np.array([[[start, 200.0 - start]]])
-    position, after, heading = mobility.move(
-        place,
-        np.array([[[velocity, -velocity]]]),
-        np.array([[[0.6, -0.8]]]),
-        np.array([[500.0]]),
-        np.full((1, 1, 2), noise),
-        config,
-    )
+def test_reflection_stays_inside_for_any_step(x: float, y: float, width: float) -> None:
+    extent = np.array([width, 200.0])
+    position = mobility.fold(np.array([[[x, y]]]), extent)
     assert (position >= 0.0).all()
-    assert (position <= 200.0).all()
-    assert np.isfinite(after).all()
-    np.testing.assert_array_equal(np.abs(heading), [[[0.6, 0.8]]])
+    assert (position <= extent).all()
 
 
 @pytest.mark.parametrize(
-    ("start", "velocity", "end", "sign"),
+    ("unfolded", "place"),
     [
-        (190.0, 20.0, 190.0, -1),  # 10 to the wall, 10 back
-        (10.0, -30.0, 20.0, -1),
-        (10.0, -230.0, 180.0, 1),  # the wall at 0, then 200: 10 + 200 + 20
-        (10.0, 400.0, 10.0, 1),  # once there and back
-        (50.0, 150.0, 200.0, 1),  # exactly at the wall
+        (210.0, 190.0),  # 10 beyond the wall, 10 back
+        (-20.0, 20.0),
+        (-220.0, 180.0),  # the wall at 0, then 200
+        (410.0, 10.0),  # once there and back
+        (200.0, 200.0),
+        (0.0, 0.0),
+        (-1e-20, 0.0),
+        (73.0, 73.0),
     ],
 )
-def test_reflection_by_hand(start: float, velocity: float, end: float, sign: int) -> None:
-    config = AREA.replace(slot_spacing_s=1.0, velocity_memory=1.0, height_m=1000.0)
-    position, after, heading = mobility.move(
-        np.array([[[start, 500.0]]]),
-        np.array([[[velocity, 1.0]]]),
-        np.array([[[1.0, 0.0]]]),
-        np.array([[1.5]]),
-        np.zeros((1, 1, 2)),
-        config,
-    )
-    np.testing.assert_allclose(position, [[[end, 501.0]]], atol=1e-9)
-    np.testing.assert_allclose(after, [[[sign * velocity, 1.0]]])
-    np.testing.assert_allclose(heading, [[[sign, 0.0]]])
+def test_reflection_by_hand(unfolded: float, place: float) -> None:
+    folded = mobility.fold(np.array([[[unfolded, 50.0]]]), EXTENT)
+    np.testing.assert_allclose(folded, [[[place, 50.0]]], atol=1e-9)
+
+
+@settings(max_examples=100, derandomize=True, deadline=None)
+@given(at=st.floats(-1e4, 1e4), step=st.floats(-100.0, 100.0))
+def test_reflection_never_makes_a_step_longer(at: float, step: float) -> None:
+    before, after = mobility.fold(np.array([[at, 0.0], [at + step, 0.0]]), EXTENT)[:, 0]
+    assert abs(after - before) <= abs(step) + 1e-9
 
 
 @settings(max_examples=100, derandomize=True, deadline=None)

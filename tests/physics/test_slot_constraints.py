@@ -105,26 +105,33 @@ def test_pack_clips_weights_to_the_unit_box(allocation: list[float], split: list
     )
 
 
-@pytest.mark.parametrize("weight", [1e-300, 1e-305, 5e-324])
-def test_tiny_split_weights_still_are_ratios(weight: float) -> None:
-    """Only the ratios of weights count, also of the smallest numbers there are."""
+@pytest.mark.parametrize("weight", [1.0, 1e-3, 1e-12, 1e-29])
+def test_only_ratios_of_split_weights_count(weight: float) -> None:
     task, links = np.array([[2e7]]), np.ones((1, 2, 1), dtype=bool)
     for weights, expected in (
         ([weight, 0.0, 0.0], [0.0, 0.0]),
         ([0.0, weight, 0.0], [2e7, 0.0]),
         ([weight, weight, weight], [2e7 / 3.0, 2e7 / 3.0]),
+        ([0.0, weight, 3.0 * weight], [5e6, 15e6]),
     ):
         offloaded = compute.offloaded_bytes(task, np.array([[weights]]), links)
         np.testing.assert_allclose(offloaded[0, :, 0], expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("weight", [0.0, 5e-324, 1e-300, 1e-40])
+def test_split_weights_that_are_next_to_nothing_keep_the_task_local(weight: float) -> None:
+    offloaded = compute.offloaded_bytes(
+        np.array([[2e7]]), np.full((1, 1, 3), weight), np.ones((1, 2, 1), dtype=bool)
+    )
+    assert (offloaded >= 0.0).all()
+    np.testing.assert_allclose(offloaded, 0.0, atol=1e-2)
 
 
 @few
 @given(weights=st.lists(st.floats(0.0, 1.0), min_size=1, max_size=40), free=st.floats(0.0, 1e12))
 def test_allocation_of_one_site_is_exact(weights: list[float], free: float) -> None:
     served = np.array([[[w != 0.5 for w in weights]]])
-    share = compute.allocation_flop_per_s(
-        np.array([[free]]), np.array([[weights]]), served
-    )[0, 0]
+    share = compute.allocation_flop_per_s(np.array([[free]]), np.array([[weights]]), served)[0, 0]
     assert sum(map(Fraction, share.tolist())) <= Fraction(free)
     assert not share[~served[0, 0]].any()
     if served.any():
@@ -169,7 +176,9 @@ def test_nothing_is_offloaded_to_a_site_that_is_down() -> None:
         if env.decision_due:
             present = env.twin_view().present_mask
             everywhere = np.broadcast_to(present[:, None, :], (1, SITES, USERS))
-            env.begin_frame(FrameDecision(association_mask=everywhere, retrain_mask=~present & False))
+            env.begin_frame(
+                FrameDecision(association_mask=everywhere, retrain_mask=~present & False)
+            )
         state = env.snapshot
         free = state.frame.free_flop_per_s[state.slot % config.slots_per_frame, 0]
         env.step(actions_of(env, [1.0] * SITES * USERS, [0.0, 1.0, 1.0, 1.0] * USERS))

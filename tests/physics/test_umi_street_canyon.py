@@ -17,7 +17,7 @@ By hand with hBS = 10 m, hUT = 1.5 m and f = 3.5 GHz (lg f = 0.5440680, 20 lg f 
     300   √90072.25 2.4772955   32.4 + 99.091820 + 10.881361 - A =  98.2443    87.448531 + 33.988649
     with A = 9.5 lg(44100 + 72.25) = 9.5 · 4.6451495 = 44.128920
 
-The maximum acts where both antennas are high: hBS = hUT = 22.5 m, f = 0.5 GHz, d2D = d3D = 10 m give
+The maximum acts where both antennas are high: hBS = hUT = 22.5 m, f = 0.5 GHz, d2D = 10 m give
 PLLOS = 32.4 + 21 - 6.020600 = 47.3794 and PL'NLOS = 35.3 + 22.4 - 6.411939 - 6.3 = 44.9881.
 
 Table 7.4.2-1: P = 1 up to 18 m, then 18/d + exp(-d/36)(1 - 18/d):
