@@ -128,11 +128,14 @@ def phase_shares(play: Play) -> dict[str, float]:
     shares = {}
     for label, place in PHASES.items():
         file_name, function = place.split(":")
-        shares[label] = sum(
-            row[3]
-            for (path, _, name), row in stats.stats.items()  # type: ignore[attr-defined]
-            if name == function and Path(path).name == file_name
-        ) / total
+        shares[label] = (
+            sum(
+                row[3]
+                for (path, _, name), row in stats.stats.items()  # type: ignore[attr-defined]
+                if name == function and Path(path).name == file_name
+            )
+            / total
+        )
     shares["everything else"] = 1.0 - sum(shares.values())
     return shares
 

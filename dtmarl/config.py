@@ -12,6 +12,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from numbers import Real
 from typing import Any, TypeVar
 
 _Group = TypeVar("_Group", bound="ConfigGroup")
@@ -82,7 +83,7 @@ def _checked(owner: str, f: dataclasses.Field[Any], value: Any) -> Any:
         if not isinstance(value, str) or not value:
             raise ValueError(f"{label}: expected a non-empty string, got {value!r}")
         return value
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(f"{label}: expected a number, got {value!r}")
     if isinstance(default, int):
         if value != int(value) if math.isfinite(value) else True:
@@ -295,7 +296,7 @@ class ScenarioConfig(ConfigGroup):
         """
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (json.JSONDecodeError, TypeError) as error:
             raise ValueError(f"expected a scenario as JSON: {error}") from error
         if not isinstance(data, dict):
             raise ValueError(

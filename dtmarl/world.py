@@ -187,7 +187,9 @@ def _presence(config: ScenarioConfig, noise: Noise) -> tuple[Array, Array]:
     at_start = resident | (noise["initially_there"] < config.churn.initial_fraction)
     arrival = np.where(at_start, 0, 1 + _whole_number(noise["arrival"], frames - 1))
     stay = 1 + np.floor(-(config.churn.mean_stay_frames - 1) * np.log1p(-noise["stay"]))
-    departure = np.where(resident, never, arrival + stay.astype(np.int64))
+    leaving = arrival + stay.astype(np.int64)
+    # Who would leave as the episode ends is there to see its end.
+    departure = np.where(resident | (leaving >= frames), never, leaving)
     return arrival, departure
 
 

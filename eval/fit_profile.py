@@ -35,8 +35,8 @@ DIGITS = 5
 SEARCH = {
     "twin_weight": (0.8, 0.05, 5.0),
     "samples_scale": (50.0, 1.0, 1e5),
-    "samples_exponent": (0.7, 0.1, 3.0),
-    "shift": (-0.1, -5.0, 5.0),
+    "samples_exponent": (0.7, 0.3, 3.0),
+    "shift": (-0.1, -3.0, 3.0),
     "share_slope": (1.0, 0.0, 10.0),
     "share_floor": (0.01, 1e-4, 1.0),
 }

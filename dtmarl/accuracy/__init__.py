@@ -38,5 +38,23 @@ class AccuracyEngine(Protocol):
         """
 
 
-ENGINES = {"profile": ProfileEngine}
+class _RealNetworks:
+    """Stands for the engine that needs torch, which is imported only when it is asked for."""
+
+    @classmethod
+    def load(cls) -> AccuracyEngine:
+        """See `dtmarl.accuracy.resnet18.ResNet18Engine.load`."""
+        try:
+            from dtmarl.accuracy.resnet18 import ResNet18Engine
+        except ImportError as error:
+            raise ImportError(
+                f"accuracy engine 'resnet18': {error}; pip install 'dtmarl[learn]'"
+            ) from error
+        return ResNet18Engine.load()
+
+
+ENGINES: dict[str, type[ProfileEngine] | type[_RealNetworks]] = {
+    "profile": ProfileEngine,
+    "resnet18": _RealNetworks,
+}
 """Engines by the name that a configuration gives; each has a ``load`` class method."""

@@ -6,7 +6,6 @@ before slot 0, S, 2S, … (`dtmarl.envs.frame.FrameEnv` does so with a controlle
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -61,7 +60,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         render_mode: str | None = None,
     ) -> None:
         period = config.slots_per_frame if slots_per_decision is None else slots_per_decision
-        if not isinstance(period, int) or period < 1 or config.slots_per_frame % period:
+        if type(period) is not int or period < 1 or config.slots_per_frame % period:
             raise ValueError(
                 f"slots_per_decision: expected a divisor of slots_per_frame = "
                 f"{config.slots_per_frame}, got {slots_per_decision!r}"
@@ -145,7 +144,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         return self._observe(self.agents), {agent: {} for agent in self.agents}
 
     def twin_view(self) -> TwinView:
-        """What the twin shows the frame layer, arrays with E = 1."""
+        """What the twin shows the frame layer, arrays with E = 1; what it learns, at frame ends."""
         state = self._running_state()
         return model.view(
             self.config, state.scene, state.twin, state.control, state.slot,
@@ -253,8 +252,10 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         """The agents' weights as arrays, checked; absent users keep everything local.
 
         Raises:
+            RuntimeError: before `reset` or after the episode.
             ValueError: as `step` does.
         """
+        self._running_state()
         if not isinstance(actions, Mapping):
             raise ValueError(f"actions: expected a mapping by agent, got {type(actions).__name__}")
         if actions.keys() != set(self.agents):
@@ -267,20 +268,22 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         allocation, split = np.zeros((m, n)), np.zeros((n, 1 + m))
         rows = dict(zip(self.possible_agents, (*allocation, *split), strict=True))
         for agent, action in actions.items():
-            array, row = np.asarray(action), rows[agent]
+            try:
+                array, row = np.asarray(action), rows[agent]
+            except ValueError as error:
+                raise ValueError(
+                    f"actions[{agent!r}]: expected floats with shape {rows[agent].shape}, got "
+                    f"{action!r}"
+                ) from error
             if array.shape != row.shape or array.dtype.kind != "f":
                 raise ValueError(
                     f"actions[{agent!r}]: expected floats with shape {row.shape}, got "
                     f"{array.dtype} with shape {array.shape}"
                 )
             row[:] = array
-        # A sum is finite only if all weights are: one look at two numbers in the usual case.
-        if not math.isfinite(allocation.sum() + split.sum()):
-            for agent in actions:
-                if not np.isfinite(rows[agent]).all():
-                    raise ValueError(
-                        f"actions[{agent!r}]: expected finite weights, got {actions[agent]}"
-                    )
+        if not (np.isfinite(allocation).all() and np.isfinite(split).all()):
+            agent = next(agent for agent in actions if not np.isfinite(rows[agent]).all())
+            raise ValueError(f"actions[{agent!r}]: expected finite weights, got {actions[agent]}")
         return Action(
             allocation_weight=np.minimum(np.maximum(allocation, 0.0), 1.0)[None],
             split_weight=np.minimum(np.maximum(split, 0.0), 1.0)[None],
@@ -307,7 +310,14 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         return self._begun_state()
 
     def render(self) -> Array | None:
-        """A map of the network: [H, W, 3] uint8 for ``"rgb_array"``, a window for ``"human"``."""
+        """A map of the network: [H, W, 3] uint8 for ``"rgb_array"``, a window for ``"human"``.
+
+        None, with a warning, without a render mode.
+
+        Raises:
+            RuntimeError: before `reset`.
+            ImportError: matplotlib is missing.
+        """
         from dtmarl.envs.render import draw
 
         return draw(self)

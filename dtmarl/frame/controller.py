@@ -114,8 +114,9 @@ def controller(which: str | Controller) -> Controller:
         for name in ("slots_per_decision", "holds_actions", "decide")
         if not callable(getattr(which, name, None))
     ]
-    if missing:
+    if missing or isinstance(which, type):
         raise ValueError(
-            f"controller: expected a scheme's name or an object with {missing}, got {which!r}"
+            "controller: expected a scheme's name or an object with slots_per_decision, "
+            f"holds_actions and decide, got {which!r}"
         )
     return which

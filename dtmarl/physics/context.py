@@ -46,7 +46,9 @@ def context_path(
     """
     xp = namespace(context)
     changes = switch < learning.context_switch_probability
-    next_context = xp.astype(xp.floor(choice * learning.num_contexts), context.dtype)
+    last = float(learning.num_contexts - 1)  # a number just below one may round up
+    drawn = xp.minimum(xp.floor(choice * learning.num_contexts), last)
+    next_context = xp.astype(drawn, context.dtype)
     if learning.context_follows_place:
         entered = cell != xp.concat([old_cell[None, ...], cell[:-1]], axis=0)
         environment = xp.arange(cell.shape[1])[None, :, None]

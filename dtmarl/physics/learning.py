@@ -60,8 +60,9 @@ def measured_accuracy(accuracy: Array, num_images: Array, noise: Array) -> Array
         noise: [E, N] standard normal.
     """
     xp = namespace(accuracy)
-    std = xp.sqrt(accuracy * (1.0 - accuracy) / xp.maximum(num_images, 1.0))
-    return xp.minimum(xp.maximum(accuracy + std * noise, 0.0), 1.0)
+    # A class mix sums to one within rounding only, and so may a perfect model's accuracy exceed it.
+    variance = xp.maximum(accuracy * (1.0 - accuracy), 0.0) / xp.maximum(num_images, 1.0)
+    return xp.minimum(xp.maximum(accuracy + xp.sqrt(variance) * noise, 0.0), 1.0)
 
 
 def uploaded_class_counts(num_images: Array, class_mix: Array, noise: Array) -> Array:

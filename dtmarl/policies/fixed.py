@@ -16,7 +16,7 @@ class FixedSplit(Rule):
     """
 
     def __init__(self, *, offloaded: float) -> None:
-        if not 0.0 <= offloaded <= 1.0:
+        if not isinstance(offloaded, int | float) or not 0.0 <= offloaded <= 1.0:
             raise ValueError(f"offloaded: expected a number in [0, 1], got {offloaded!r}")
         self.offloaded = offloaded
 

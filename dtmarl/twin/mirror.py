@@ -134,6 +134,7 @@ def _register(
     xp = namespace(mirror.position_m)
     return mirror._replace(
         position_m=xp.where(entering_mask[..., None], position_m, mirror.position_m),
+        velocity_m_per_s=xp.where(entering_mask[..., None], 0.0, mirror.velocity_m_per_s),
         gain_db=xp.where(entering_mask[:, None, :], gain_db, mirror.gain_db),
         report_slot=xp.where(entering_mask, slot, mirror.report_slot),
     )

@@ -16,9 +16,10 @@ def add_images(class_counts: Array, uploaded: Array, capacity: float) -> Array:
         capacity: images that the store holds for each user.
     """
     xp = namespace(class_counts)
-    total_before, total_uploaded = class_counts.sum(axis=-1), uploaded.sum(axis=-1)
-    kept = xp.maximum(capacity - total_uploaded, 0.0) / xp.maximum(total_before, 1.0)
-    return class_counts * xp.minimum(kept, 1.0)[..., None] + uploaded
+    before, new = class_counts.sum(axis=-1), uploaded.sum(axis=-1)
+    kept = xp.minimum(xp.maximum(capacity - new, 0.0) / xp.maximum(before, 1.0), 1.0)
+    taken = xp.minimum(capacity / xp.maximum(new, 1.0), 1.0)
+    return class_counts * kept[..., None] + uploaded * taken[..., None]
 
 
 def class_mix(class_counts: Array) -> Array:

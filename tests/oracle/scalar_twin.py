@@ -192,7 +192,8 @@ def close(
             # The age that the model had in these slots, as the forecast will ask for it.
             key = (cell(config, places[n]), age_bin(config, twin["model_age_slots"][n]))
             twin["history"].setdefault(key, []).append(twin["frame_accuracy"][n])
-        twin["model_age_slots"][n] = 0 if retrained[n] else twin["model_age_slots"][n] + num_slots
+        fresh = retrained[n] or not twin["present_mask"][n]
+        twin["model_age_slots"][n] = 0 if fresh else twin["model_age_slots"][n] + num_slots
 
 
 def forecast(config: Any, twin: dict[str, Any], slot: int, num_slots: int) -> list[float]:

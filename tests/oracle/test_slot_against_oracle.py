@@ -57,16 +57,12 @@ def given_to_oracle(config: ScenarioConfig, step: Played, e: int) -> dict[str, A
 Samples = tuple[Any, Any]
 
 
-def collected(config: ScenarioConfig, step: Played, e: int) -> Samples:
-    """Training data that a slot adds, by the mix that the twin had chosen for the frame."""
+def uploads(config: ScenarioConfig, step: Played, e: int) -> Samples:
+    """What a slot uploads: bytes by link, and images by class."""
     given = given_to_oracle(config, step, e)
     offloaded = step.outcome.offloaded_bytes[e].tolist()
-    uploaded = scalar_model.uploaded_counts(
-        config, offloaded, given["mix"], step.noise["uploaded_classes"][e].tolist()
-    )
-    generated_mix = step.before.twin.knowledge.generated_mix[e].tolist()
-    real, twin = scalar_model.collected(config, given, offloaded, uploaded, generated_mix)
-    return np.asarray(real), np.asarray(twin)
+    noise = step.noise["uploaded_classes"][e].tolist()
+    return offloaded, scalar_model.uploaded_counts(config, offloaded, given["mix"], noise)
 
 
 def check_slot(config: ScenarioConfig, step: Played, e: int) -> None:
@@ -93,10 +89,13 @@ def check_slot(config: ScenarioConfig, step: Played, e: int) -> None:
 
 
 def check_training(config: ScenarioConfig, step: Played, e: int, since: list[Samples]) -> None:
-    """The engine is given what was collected since the decision."""
-    real, twin = (sum(parts).tolist() for parts in zip(*since, strict=True))
+    """The engine is given the uploads since the decision, and generated images of the mix (8)."""
+    given = given_to_oracle(config, step, e)
+    mix = step.after.twin.knowledge.generated_mix[e].tolist()  # of the store with these uploads
+    parts = [scalar_model.collected(config, given, *uploaded, mix) for uploaded in since]
+    real, twin = (np.sum(kind, axis=0).tolist() for kind in zip(*parts, strict=True))
     trained_real, trained_twin, mode = step.trained_on
-    assert mode == ("full" if step.before.control.update_plan == "full" else "incremental")
+    assert mode == ("full" if given["plan"] == "full" else "incremental")
     real, twin = scalar_model.capped(config, real, twin)
     np.testing.assert_allclose(trained_real[e], real, RELATIVE)
     np.testing.assert_allclose(trained_twin[e], twin, RELATIVE)
@@ -110,7 +109,7 @@ def test_slots_of_an_episode(seed: int) -> None:
         recall, control = step.before.recall, step.before.control
         for e in range(NUM_ENVS):
             check_slot(config, step, e)
-            since[e].append(collected(config, step, e))
+            since[e].append(uploads(config, step, e))
             if step.closes_decision:
                 check_training(config, step, e, since[e])
                 since[e].clear()
