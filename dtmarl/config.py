@@ -86,9 +86,9 @@ def _checked(owner: str, f: dataclasses.Field[Any], value: Any) -> Any:
     if isinstance(value, bool) or not isinstance(value, Real):
         raise ValueError(f"{label}: expected a number, got {value!r}")
     if isinstance(default, int):
-        if value != int(value) if math.isfinite(value) else True:
+        if not math.isfinite(value) or float(value) != int(float(value)):
             raise ValueError(f"{label}: expected a whole number, got {value!r}")
-        value = int(value)
+        value = int(float(value))
     else:
         value = float(value)
     low, high, above = f.metadata["low"], f.metadata["high"], f.metadata["above"]
