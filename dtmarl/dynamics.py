@@ -144,13 +144,14 @@ def step_slot(
         outcome.present_mask, outcome.measured_accuracy, knowledge.slot_accuracy
     )
     state = state._replace(
+        slot=state.slot + 1,
         records=(*state.records, record),
         control=control._replace(new_link_mask=control.new_link_mask & ~outcome.link_mask),
         twin=state.twin._replace(knowledge=knowledge._replace(slot_accuracy=newest)),
     )
     if closes_decision:
         state = _close_decision(config, engine, state, frame_noise)
-    return state._replace(slot=state.slot + 1), outcome
+    return state, outcome
 
 
 def enter_frame(config: ScenarioConfig, state: State, frame_noise: Noise) -> State:
@@ -245,7 +246,8 @@ def _close_decision(
     Retraining takes effect here. It sees what its user uploaded since the decision, and what the
     twin generates of the mix (8) nearest to its store, these uploads included.
     """
-    s = state.slot % config.slots_per_frame
+    last_slot = state.slot - 1
+    s = last_slot % config.slots_per_frame
     control = state.control
     xp = namespace(state.recall)
     images = xp.stack([record.uploaded_images for record in state.records], axis=0)
@@ -256,7 +258,7 @@ def _close_decision(
     ).sum(axis=0)
     knowledge = model.learn_frame(
         config, state.scene, mirror.at_slot(state.twin.mirror, s), state.twin.knowledge,
-        state.slot, measured, uploaded, control.retrain_mask,
+        last_slot, measured, uploaded, control.retrain_mask,
     )  # fmt: skip
 
     plan = learning.update_plan(control.update_plan, config.learning)

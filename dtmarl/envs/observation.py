@@ -229,13 +229,10 @@ class Observations:
         at = state.slot - ahead.slot
         knowledge, moving = state.twin.knowledge, state.control.new_link_mask
         xp = namespace(ahead.mu)
-        changing = self.mu_changing.join(
-            {
-                "slot_accuracy": knowledge.slot_accuracy[..., None],
-                "moving": xp.astype(xp.permute_dims(moving, (0, 2, 1)), xp.float32),
-            }
-        )
-        mu = xp.concat([changing, ahead.mu[at]], axis=-1) * ahead.present[at]
+        # The blocks of `mu_changing`, which lie within their bounds as they are.
+        accuracy = xp.astype(knowledge.slot_accuracy, xp.float32)[..., None]
+        still_moving = xp.astype(xp.permute_dims(moving, (0, 2, 1)), xp.float32)
+        mu = xp.concat([accuracy, still_moving, ahead.mu[at]], axis=-1) * ahead.present[at]
         return ahead.bs[at], mu
 
     def global_state(self, state: State) -> Array:

@@ -265,29 +265,33 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
                 f"actions: expected one for each of agents; missing {missing}, unknown {unknown}"
             )
         m, n = self.config.num_base_stations, self.config.max_users
-        allocation, split = np.zeros((m, n)), np.zeros((n, 1 + m))
-        rows = dict(zip(self.possible_agents, (*allocation, *split), strict=True))
-        for agent, action in actions.items():
-            try:
-                array, row = np.asarray(action), rows[agent]
-            except ValueError as error:
+        try:
+            weights = [np.asarray(actions[agent]) for agent in self.agents]
+        except ValueError as error:
+            raise ValueError(f"actions: expected an array of floats for each: {error}") from error
+        shapes = [(n,)] * m + [(1 + m,)] * (len(weights) - m)
+        if [array.shape for array in weights] != shapes or any(
+            array.dtype.kind != "f" for array in weights
+        ):
+            self._refuse_form(weights, shapes)
+        flat = np.concatenate(weights, dtype=np.float64)
+        if not np.isfinite(flat).all():
+            for agent, array in zip(self.agents, weights, strict=True):
+                if not np.isfinite(array).all():
+                    raise ValueError(f"actions[{agent!r}]: expected finite weights, got {array}")
+        flat = np.minimum(np.maximum(flat, 0.0), 1.0)
+        split = np.zeros((1, n, 1 + m))
+        users = [self._user_index[agent] for agent in self.agents[m:]]
+        split[0, users] = flat[m * n :].reshape(-1, 1 + m)
+        return Action(allocation_weight=flat[: m * n].reshape(1, m, n), split_weight=split)
+
+    def _refuse_form(self, weights: list[Array], shapes: list[tuple[int, ...]]) -> None:
+        for agent, array, shape in zip(self.agents, weights, shapes, strict=True):
+            if array.shape != shape or array.dtype.kind != "f":
                 raise ValueError(
-                    f"actions[{agent!r}]: expected floats with shape {rows[agent].shape}, got "
-                    f"{action!r}"
-                ) from error
-            if array.shape != row.shape or array.dtype.kind != "f":
-                raise ValueError(
-                    f"actions[{agent!r}]: expected floats with shape {row.shape}, got "
-                    f"{array.dtype} with shape {array.shape}"
+                    f"actions[{agent!r}]: expected floats with shape {shape}, got {array.dtype} "
+                    f"with shape {array.shape}"
                 )
-            row[:] = array
-        if not (np.isfinite(allocation).all() and np.isfinite(split).all()):
-            agent = next(agent for agent in actions if not np.isfinite(rows[agent]).all())
-            raise ValueError(f"actions[{agent!r}]: expected finite weights, got {actions[agent]}")
-        return Action(
-            allocation_weight=np.minimum(np.maximum(allocation, 0.0), 1.0)[None],
-            split_weight=np.minimum(np.maximum(split, 0.0), 1.0)[None],
-        )
 
     def state(self) -> Array:
         """The twin's whole state for centralised critics, [state_space.shape] float32."""
