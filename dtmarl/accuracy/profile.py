@@ -66,7 +66,7 @@ class UpdateCoefficients:
 def logit(recall: Array) -> Array:
     """Logit of recall, which is kept `RECALL_LIMIT` away from 0 and 1 first; any shape."""
     xp = namespace(recall)
-    kept = xp.minimum(xp.maximum(recall, RECALL_LIMIT), 1.0 - RECALL_LIMIT)
+    kept = xp.clip(recall, RECALL_LIMIT, 1.0 - RECALL_LIMIT)
     return xp.log(kept / (1.0 - kept))
 
 

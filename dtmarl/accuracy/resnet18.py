@@ -1,7 +1,7 @@
 """Real accuracy engine: every user has a ResNet-18 that is trained and tested on images.
 
 A retraining draws the uploaded images from a pool that the base network has not seen and the twin's
-from the user's store of earlier uploads, trains, and measures recall per class on test images.
+from the user's store, these uploads included, trains, and measures recall per class on test images.
 Three things hold forgetting back at no cost: the twin's images replay the store, batch-norm keeps
 the base network's statistics, and steps are small and without momentum.
 
@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -35,10 +34,11 @@ from dtmarl.accuracy.samples import (
     draw_per_class,
     whole_counts,
 )
-from dtmarl.accuracy.training import RECIPES, UpdateRecipe, retrain
+from dtmarl.accuracy.training import RECIPES, UpdateRecipe, in_threads, retrain
 from dtmarl.backend import Array, namespace
 
 TEST_SEED = 7
+TEST_PER_CLASS = 100
 INCREMENTAL_PER_CLASS = 500
 
 
@@ -63,7 +63,8 @@ class ResNet18Engine:
 
     Args:
         base: base network and images.
-        test_per_class: test images of each class that recall is measured on.
+        test_per_class: test images of each class that recall is measured on; by default 100, or
+            all where the data set has fewer.
         store_capacity: images in each user's store.
         store_initial_per_class: images of each class that are in it from the start.
         recipes: by mode, as `dtmarl.accuracy.training.RECIPES`.
@@ -78,13 +79,17 @@ class ResNet18Engine:
         self,
         base: BaseNetwork,
         *,
-        test_per_class: int = 100,
+        test_per_class: int | None = None,
         store_capacity: int = 1500,
         store_initial_per_class: int = 20,
         recipes: Mapping[str, UpdateRecipe] = RECIPES,
         generator: Generator | None = None,
         threads: int | None = None,
     ) -> None:
+        images = base.images
+        if test_per_class is None:
+            fewest = int(np.bincount(images.test_labels, minlength=len(CLASSES)).min())
+            test_per_class = min(TEST_PER_CLASS, fewest)
         for name, value in (
             ("test_per_class", test_per_class),
             ("store_capacity", store_capacity),
@@ -94,7 +99,6 @@ class ResNet18Engine:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
         if set(recipes) != set(RECIPES):
             raise ValueError(f"recipes: expected the modes {set(RECIPES)}, got {set(recipes)}")
-        images = base.images
         chosen = balanced_subset(images.test_labels, test_per_class, TEST_SEED)
         self._test = (
             torch.from_numpy(images.test_images[chosen]),
@@ -119,7 +123,7 @@ class ResNet18Engine:
         self._base = build_network()
         self._base.load_state_dict(base.weights)
         self._base.to(self._device)
-        [measured] = self._in_threads([partial(recall_per_class, self._base, *self._test)])
+        [measured] = self._run([partial(recall_per_class, self._base, *self._test)])
         self._base_recall: tuple[float, ...] = measured
         self._users: list[list[_User]] = []
         self._recall: Array = None
@@ -206,7 +210,7 @@ class ResNet18Engine:
             for e, n in wanted
         ]
         updated = _numbers(recall).copy()
-        for where, result in zip(wanted, self._in_threads(tasks), strict=True):
+        for where, result in zip(wanted, self._run(tasks), strict=True):
             if result is not None:
                 updated[where] = result.recall
                 self.seconds["training"] += result.training_s
@@ -220,6 +224,7 @@ class ResNet18Engine:
         """Train one user's network and test it; None if there was nothing to train on."""
         recipe = self._recipes[mode]
         uploaded = draw_per_class(self._members, real, rng)
+        user.store = add_to_store(user.store, uploaded, self._store_capacity, rng)
         made, made_labels = self._generator.generate(
             self._pool_images[user.store], self._pool_labels[user.store], twin, rng
         )
@@ -235,24 +240,13 @@ class ResNet18Engine:
                 recipe)  # fmt: skip
         trained = time.perf_counter()
         user.network = network
-        user.store = add_to_store(user.store, uploaded, self._store_capacity, rng)
         recall = recall_per_class(network, *self._test)
         return _Retrained(recall, trained - started, time.perf_counter() - trained)
 
-    def _in_threads(self, tasks: list[Any]) -> list[Any]:
-        """Results of the tasks, each of which uses one thread of its own."""
-        if self._device.type != "cpu":
-            return [task() for task in tasks]
-        if not tasks:
-            return []
-        before = torch.get_num_threads()
-        try:
-            with ThreadPoolExecutor(
-                min(self._threads, len(tasks)), initializer=torch.set_num_threads, initargs=(1,)
-            ) as workers:
-                return list(workers.map(lambda task: task(), tasks))
-        finally:
-            torch.set_num_threads(before)
+    def _run(self, tasks: Sequence[Callable[[], Any]]) -> list[Any]:
+        if self._device.type == "cpu":
+            return in_threads(tasks, self._threads)
+        return [task() for task in tasks]
 
 
 def _rng(noise: Array) -> np.random.Generator:

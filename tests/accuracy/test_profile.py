@@ -188,6 +188,16 @@ def test_numpy_and_torch_agree(engine, case, dtype):
         np.testing.assert_allclose(array, tensor.numpy(), rtol=tolerance)
 
 
+@pytest.mark.filterwarnings("ignore")  # what the tracer says about cached functions
+def test_update_traces_without_graph_breaks(engine, case):
+    torch = pytest.importorskip("torch")
+    tensors = [torch.from_numpy(part) for part in case]
+    traced = torch.compile(
+        lambda *arguments: engine.update(*arguments), fullgraph=True, backend="eager"
+    )
+    assert torch.equal(traced(*tensors), engine.update(*tensors))
+
+
 def test_batch_neighbours_do_not_matter(engine, case):
     together = engine.update(*case)
     for e in range(E):

@@ -295,8 +295,8 @@ def content(programs, folder):
         learning={"accuracy_threshold": 1.0},  # everybody is due in every frame
         traffic={"task_bytes_min": 2e6, "task_bytes_max": 4e6},
     )
-    origin = real["describe"](config, "root-balanced", folder, 10)
-    run = real["play"](config, "root-balanced", "proposed", 1, folder, 10)
+    origin = real["describe"](config, "root-balanced", folder, 10, 0)
+    run = real["play"](origin, "proposed", 1, folder)
     return {"origin": origin, "runs": [run]}
 
 
@@ -361,7 +361,9 @@ def test_profile_is_compared_user_by_user(programs, content):
     assert 0.0 < figures["accuracy_error"]["value"] < 0.5
     assert 0.0 < figures["update_recall_error"] < 0.5
     assert figures["decision_agreement"]["value"] == 1.0  # everybody is always due here
-    assert "| mean accuracy, profile |" in check["to_markdown"](result)
+    assert "| mean accuracy, profile (or replica) |" in check["to_markdown"](result)
+    replica = check["validate"](content["origin"], content["runs"], content["runs"])["replica"]
+    assert replica["proposed"]["accuracy_error"]["value"] == 0.0
 
 
 def test_profile_engine_answers_the_same_calls(case):
