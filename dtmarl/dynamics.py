@@ -200,10 +200,11 @@ def slot_outcome(
     xp = namespace(state.recall)
     s = state.slot % config.slots_per_frame
     frame, control = state.frame, state.control
-    present, link_mask = frame.present_mask, control.link_mask
+    present = frame.present_mask
     free, task = frame.free_flop_per_s[s, ...], frame.task_bytes[s, ...]
 
     rate = frame.rate_bytes_per_s[s, ...]  # (1), (2)
+    link_mask = control.link_mask & (rate > 0.0)
     offloaded = compute.offloaded_bytes(task, action.split_weight, link_mask)
     local = xp.maximum(task - offloaded.sum(axis=1), 0.0)  # (11e)
     allocation = compute.allocation_flop_per_s(free, action.allocation_weight, link_mask)  # (6)

@@ -52,7 +52,7 @@ class WorldFrame(NamedTuple):
     cell: Array  # [S, E, N]
     class_mix: Array  # [S, E, N, K] true class distribution of the images
     gain: Array  # [S, E, M, N] linear power gain h
-    rate_bytes_per_s: Array  # [S, E, M, N] R_mn of eqs (1) and (2), without the indicator v
+    rate_bytes_per_s: Array  # [S, E, M, N] R_mn without the indicator v, 0 in outage
     task_bytes: Array  # [S, E, N] Q_n, 0 for absent users
     free_flop_per_s: Array  # [S, E, M] λ_m^BS minus the own load; 0 while a site is down
     up_mask: Array  # [E, M] base stations that work during this frame
@@ -166,7 +166,7 @@ class SlotOutcome(NamedTuple):
     offloaded_bytes: Array  # [E, M, N] Q_mn
     allocation_flop_per_s: Array  # [E, M, N] λ_mn
     rate_bytes_per_s: Array  # [E, M, N] R_mn, 0 where not associated
-    link_mask: Array  # [E, M, N] associated and up
+    link_mask: Array  # [E, M, N] associated, the site up and the link not in outage
     accuracy: Array  # [E, N] expected accuracy of the slot
     measured_accuracy: Array  # [E, N] on the finite number of images in the slot
     breakout_mask: Array  # [E, N] accuracy constraint violated

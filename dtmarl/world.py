@@ -136,7 +136,7 @@ def advance_frame(
         cell=cell,
         class_mix=scene.context_library[contexts],
         gain=gain,
-        rate_bytes_per_s=link.rate_bytes_per_s(gain, config.radio),
+        rate_bytes_per_s=link.usable_rate_bytes_per_s(gain, config.radio),
         task_bytes=xp.where(present, context.task_bytes(noise["task"], config.traffic), 0.0),
         free_flop_per_s=xp.where(
             up_mask[None, ...],

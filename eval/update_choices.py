@@ -123,8 +123,8 @@ def main() -> int:
             results = json.loads(options.out.read_text())
             if results.get("origin") != origin:
                 raise ValueError(f"{options.out}: made with {results.get('origin')}, not {origin}")
-        for name, changes in VARIANTS.items():
-            for size, uploads in UPLOADS.items():
+        for size, uploads in UPLOADS.items():
+            for name, changes in VARIANTS.items():
                 if name in results["uploads"][size]:
                     continue
                 result = run_variant(

@@ -32,6 +32,21 @@ def rate_bytes_per_s(gain: Array, radio: RadioConfig) -> Array:
     return scale * xp.log1p(snr(gain, radio))
 
 
+def usable_rate_bytes_per_s(gain: Array, radio: RadioConfig) -> Array:
+    """Rate of eq (2) of a link that is not in outage, else 0, in bytes per second.
+
+    Eq (2) has a rate for any link, so that a task sent over one that has just lost its line of
+    sight would take days; a real link is lost below `outage_snr_db`.
+
+    Args:
+        gain: [..., M, N] linear power gain h.
+        radio: bandwidth, powers and the SNR of outage.
+    """
+    xp = namespace(gain)
+    lost_below = 10.0 ** (radio.outage_snr_db / 10.0)
+    return xp.where(snr(gain, radio) >= lost_below, rate_bytes_per_s(gain, radio), 0.0)
+
+
 def transmission_delay_s(
     offloaded_bytes: Array, overhead_bytes: Array, rate_bytes_per_s: Array, link_mask: Array
 ) -> Array:
@@ -40,8 +55,9 @@ def transmission_delay_s(
     Args:
         offloaded_bytes: [E, M, N] Q_mn.
         overhead_bytes: [E, M, N] Q^D, plus model and twin where a new association moves them.
-        rate_bytes_per_s: [E, M, N] R_mn, positive.
+        rate_bytes_per_s: [E, M, N] R_mn, positive where v = 1.
         link_mask: [E, M, N] v.
     """
     xp = namespace(offloaded_bytes)
-    return xp.where(link_mask, (offloaded_bytes + overhead_bytes) / rate_bytes_per_s, 0.0)
+    rate = xp.where(link_mask, rate_bytes_per_s, 1.0)
+    return xp.where(link_mask, (offloaded_bytes + overhead_bytes) / rate, 0.0)

@@ -20,6 +20,6 @@ CONFIG = ScenarioConfig(
     num_base_stations=5,
     min_users=30,
     max_users=40,
-    reference_delay_s=60.0,
+    reference_delay_s=50.0,
     mobility=MobilityConfig(vehicle_fraction=0.1, hotspot_fraction=0.7, hotspot_radius_m=20.0),
 )

@@ -18,7 +18,6 @@ from dtmarl.config import ScenarioConfig, TwinConfig
 CONFIG = ScenarioConfig(
     name="stale-twin",
     version=0,
-    reference_delay_s=60.0,
     twin=TwinConfig(
         sync_period_slots=5,
         sync_delay_slots=3,

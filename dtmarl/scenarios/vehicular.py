@@ -20,8 +20,8 @@ CONFIG = ScenarioConfig(
     version=0,
     min_users=4,
     max_users=13,
-    reference_delay_s=80.0,
+    reference_delay_s=50.0,
     mobility=MobilityConfig(width_m=400.0, vehicle_fraction=1.0),
-    learning=LearningConfig(context_switch_probability=0.03),
+    learning=LearningConfig(context_switch_probability=0.02),
     churn=ChurnConfig(enabled=True, initial_fraction=0.4, mean_stay_frames=4.0),
 )

@@ -72,8 +72,8 @@ def learn_frame(
 
 
 def rate_estimate_bytes_per_s(config: ScenarioConfig, gain_db: Array) -> Array:
-    """Rates the twin expects from its smoothed gains, eqs (1) and (2), [..., M, N]."""
-    return link.rate_bytes_per_s(db_to_linear(gain_db), config.radio)
+    """Rates the twin expects from its smoothed gains, [..., M, N]; 0 where it expects outage."""
+    return link.usable_rate_bytes_per_s(db_to_linear(gain_db), config.radio)
 
 
 def view(

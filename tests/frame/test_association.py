@@ -219,7 +219,9 @@ def test_nearest_and_strongest() -> None:
 
 def played(scheme: str, num_slots: int) -> tuple[Any, list[dict[str, Any]]]:
     """What a scheme's environment did slot by slot under the random policy."""
-    env = dtmarl.parallel_env("paper-v0", controller=scheme)
+    # Without outages the shares follow from the weights alone.
+    config = dtmarl.scenario("paper-v0").replace(radio={"outage_snr_db": -300.0})
+    env = dtmarl.parallel_env(config, controller=scheme)
     rng = np.random.default_rng(3)
     env.reset(seed=6)
     slots = []
@@ -343,6 +345,6 @@ def test_only_schemes_with_a_twin_train_on_its_samples(
     modes = {mode for _, _, mode in given}
     assert modes == {"full" if scheme == "without-incremental" else "incremental"}
     with_twin = scheme in ("proposed", "single-timescale")
-    for real, twin in trained:
-        # Half of the trained bytes are the twin's; what is uploaded is a noisy count.
-        assert (twin == pytest.approx(real, rel=0.3)) if with_twin else twin == 0.0
+    real, twin = (sum(amounts) for amounts in zip(*trained, strict=True))
+    # Half of the trained bytes are the twin's; what is uploaded is a noisy count.
+    assert (twin == pytest.approx(real, rel=0.2)) if with_twin else twin == 0.0

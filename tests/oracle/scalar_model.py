@@ -19,6 +19,11 @@ def snr(gain: float, radio: Any) -> float:
     return transmit_w * gain / noise_w
 
 
+def in_outage(gain: float, radio: Any) -> bool:
+    """A link whose SNR is below the limit carries nothing."""
+    return 10.0 * math.log10(snr(gain, radio)) < radio.outage_snr_db
+
+
 def rate_bytes_per_s(gain: float, radio: Any) -> float:
     """Eq (2) with v = 1: R = B log2(1 + r) in bit/s, here in bytes per second."""
     return radio.bandwidth_hz * math.log1p(snr(gain, radio)) / math.log(2.0) / 8.0
@@ -79,7 +84,15 @@ def slot(config: Any, given: dict[str, Any]) -> dict[str, Any]:
     sites, users = range(num_sites), range(num_users)
     f_per_byte = config.compute.work_flop_per_byte
     work = retrain_work(given["plan"], config)
-    link = [[given["association"][m][n] and given["free"][m] > 0.0 for n in users] for m in sites]
+    link = [
+        [
+            given["association"][m][n]
+            and given["free"][m] > 0.0
+            and not in_outage(given["gain"][m][n], config.radio)
+            for n in users
+        ]
+        for m in sites
+    ]
 
     local, offloaded = [0.0] * num_users, [[0.0] * num_users for _ in sites]
     for n in users:

@@ -66,7 +66,12 @@ def check_view(config: ScenarioConfig, step: Played, e: int, known: dict[str, An
         "distance_m": [[float(np.hypot(p[0] - s[0], p[1] - s[1])) for p in places] for s in sites],
         "gain_db": known["gain_db"],
         "rate_bytes_per_s": [
-            [scalar_model.rate_bytes_per_s(10.0 ** (g / 10.0), config.radio) for g in row]
+            [
+                0.0
+                if scalar_model.in_outage(10.0 ** (g / 10.0), config.radio)
+                else scalar_model.rate_bytes_per_s(10.0 ** (g / 10.0), config.radio)
+                for g in row
+            ]
             for row in known["gain_db"]
         ],
         "free_flop_per_s": known["free_flop_per_s"],

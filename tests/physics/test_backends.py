@@ -85,6 +85,10 @@ def cases() -> dict[str, Case]:
             lambda g: link.rate_bytes_per_s(g, RADIO),
             (10.0 ** uniform(E, M, N, low=-16, high=-5),),
         ),
+        "usable_rate_bytes_per_s": (
+            lambda g: link.usable_rate_bytes_per_s(g, RADIO),
+            (10.0 ** uniform(E, M, N, low=-16, high=-5),),
+        ),
         "transmission_delay_s": (
             link.transmission_delay_s,
             (uniform(E, M, N, high=2e7), uniform(E, M, N), uniform(E, M, N, low=1, high=1e7), mask),

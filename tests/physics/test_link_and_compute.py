@@ -22,6 +22,15 @@ def test_snr_and_rate_by_hand() -> None:
     np.testing.assert_allclose(rate, [[[2.5e6, 5.0e6, 3.606738e-4]]], rtol=1e-6)
 
 
+def test_a_link_below_the_snr_of_outage_carries_nothing() -> None:
+    """-10 dB is r = 0.1: just above it R = 2.5e6 · log2(1.1), just below it nothing."""
+    gain = np.array([[[1e-9, 1.0001e-10, 0.9999e-10]]])
+    rate = link.usable_rate_bytes_per_s(gain, RadioConfig(outage_snr_db=-10.0))
+    np.testing.assert_allclose(rate, [[[2.5e6, 343_794.0, 0.0]]], rtol=2e-4)
+    never = link.usable_rate_bytes_per_s(gain, RadioConfig(outage_snr_db=-300.0))
+    np.testing.assert_array_equal(never, link.rate_bytes_per_s(gain, RadioConfig()))
+
+
 def test_transmission_delay_by_hand() -> None:
     """15 MB and 10 kB at 2.5 MB/s take 6.004 s, with the model of 44.7 MB 23.884 s."""
     offloaded = np.array([[[15e6, 15e6, 15e6]]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +10,13 @@ import numpy as np
 from dtmarl.backend import Array
 from dtmarl.config import ScenarioConfig
 from dtmarl.types import TwinView
+from dtmarl.units import BITS_PER_BYTE
 
 UTILISATION = 0.5
 """Part of the network's free compute that the fixed λ add up to; the rest lets users be placed."""
+
+
+_NO_RATE = 1e-3  # bytes per second; only keeps a division finite
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +66,12 @@ def association_problem(
 
     speed = np.minimum(np.maximum(demand[:, None, :], 1.0), free[..., None])
     compute_s = config.compute.work_flop_per_byte * (1.0 + retrain_work[:, None, :]) / speed
-    offload_s = 1.0 / view.rate_bytes_per_s + compute_s
+    # Where the twin expects outage the task stays local, and moving waits for the weakest link.
+    rate = np.maximum(view.rate_bytes_per_s, _NO_RATE)
+    usable = view.rate_bytes_per_s > 0.0
+    offload_per_s = np.where(usable, 1.0 / (1.0 / rate + compute_s), 0.0)
     local_s = config.compute.work_flop_per_byte / config.compute.user_flop_per_s
-    delay = task[:, None, :] * offload_s * local_s / (offload_s + local_s)
+    delay = task[:, None, :] / (offload_per_s + 1.0 / local_s)
 
     before = view.association_mask
     is_new = ~before & before.any(axis=1)[:, None, :]
@@ -72,13 +80,19 @@ def association_problem(
         + config.traffic.migration_bytes * is_new / view.slots_per_decision
     )
     return AssociationProblem(
-        cost_s=delay + overhead / view.rate_bytes_per_s,
+        cost_s=delay + overhead / np.where(usable, rate, _weakest_rate(config)),
         demand_flop_per_s=demand,
         capacity_flop_per_s=view.free_flop_per_s,
         distance_m=view.distance_m,
         gain_db=view.gain_db,
         present_mask=present,
     )
+
+
+def _weakest_rate(config: ScenarioConfig) -> float:
+    """Rate of a link at the SNR of outage, in bytes per second."""
+    snr = 10.0 ** (config.radio.outage_snr_db / 10.0)
+    return max(config.radio.bandwidth_hz * math.log2(1.0 + snr) / BITS_PER_BYTE, _NO_RATE)
 
 
 def single_site_mask(site: Array, present_mask: Array, num_base_stations: int) -> Array:
