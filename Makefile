@@ -22,8 +22,8 @@ lint: $(VENV)/.dev-stamp ## formatting, lint rules, types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy
 
-bench: $(VENV)/.dev-stamp ## speed of the environment
-	@$(BIN)/python benchmarks/env_step.py
+bench: $(VENV)/.bench-stamp ## speed of the environment, beside its peers
+	@$(BIN)/python benchmarks/env_step.py --profile
 
 clean: ## remove results and caches; .venv stays
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
@@ -37,6 +37,10 @@ $(VENV)/.demo-stamp: pyproject.toml | $(BIN)/activate
 $(VENV)/.dev-stamp: pyproject.toml | $(BIN)/activate
 	$(PIP) --editable '.[dev]'
 	@touch $@ $(VENV)/.demo-stamp
+
+$(VENV)/.bench-stamp: pyproject.toml | $(BIN)/activate
+	$(PIP) --editable '.[bench]'
+	@touch $@
 
 # An environment whose set-up was cut short has no pip that runs, and is made anew.
 $(BIN)/activate:

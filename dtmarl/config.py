@@ -109,7 +109,7 @@ class RadioConfig(ConfigGroup):
     transmit_power_dbm: float = number(-10.0, low=-100, high=100, doc="ω of eq (1)")
     noise_power_dbm: float = number(-100.0, low=-300, high=100, doc="σ² of eq (1)")
     outage_snr_db: float = number(
-        -10.0, low=-300, high=100, doc="SNR below which a link carries nothing; -300 never happens"
+        -15.0, low=-300, high=100, doc="SNR below which a link carries nothing; -300 never happens"
     )
     site_height_m: float = number(10.0, above=1.0, doc="antenna height of a base station")
     user_height_m: float = number(1.5, above=1.0, high=22.5, doc="antenna height of a user")
@@ -228,7 +228,7 @@ class ScenarioConfig(ConfigGroup):
     max_users: int = number(10, low=1, high=100_000, doc="N, the largest number of users")
     slots_per_frame: int = number(10, low=1, high=10_000, doc="S")
     frames_per_episode: int = number(10, low=1, high=1_000_000, doc="frames of an episode")
-    reference_delay_s: float = number(35.0, above=0, doc="delay that a reward of −1 stands for")
+    reference_delay_s: float = number(33.0, above=0, doc="delay that a reward of −1 stands for")
     radio: RadioConfig = field(default_factory=RadioConfig)
     mobility: MobilityConfig = field(default_factory=MobilityConfig)
     compute: ComputeConfig = field(default_factory=ComputeConfig)

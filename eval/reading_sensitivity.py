@@ -52,7 +52,7 @@ READINGS: dict[str, dict[str, dict[str, Any]]] = {
 
 METRICS = {
     "system_delay_s": ("mean delay (s)", 1.0),
-    "median_delay_s": ("median delay (s)", 1.0),
+    "handover_rate": ("handovers (per user, 100 frames)", 100.0),
     "accuracy": ("accuracy (points)", 100.0),
     "breakout_rate": ("break-outs (points)", 100.0),
     "retrain_rate": ("retraining (points)", 100.0),

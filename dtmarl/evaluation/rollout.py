@@ -31,19 +31,21 @@ class EpisodeRecord(NamedTuple):
     accuracy: Array  # [T] mean expected accuracy of the users
     breakout_rate: Array  # [T] share of the users whose accuracy constraint is violated
     retrain_rate: Array  # [T] share of the users under retraining
+    handover_rate: Array  # [T] share of the users that move to a base station, per frame
 
 
-CURVES = ("system_delay_s", "accuracy", "breakout_rate", "retrain_rate")
+CURVES = ("system_delay_s", "accuracy", "breakout_rate", "retrain_rate", "handover_rate")
 """The per-slot quantities of an `EpisodeRecord`."""
 
 METRICS = {
     "system_delay_s": "mean system delay of a slot, eq (11a)",
-    "median_delay_s": "median system delay of a slot; the delay has a heavy tail",
+    "median_delay_s": "median system delay of a slot",
     "accuracy": "mean accuracy over users and slots",
     "breakout_rate": "share of user-slots below the accuracy threshold",
     "peak_breakout_rate": "largest share of users that break out in one slot",
     "breakout_jump": "largest rise of that share from one slot to the next",
     "retrain_rate": "share of user-frames under retraining",
+    "handover_rate": "moves to another base station per user and frame",
 }
 """What `dtmarl.evaluate` reports for each episode, and what it is."""
 
@@ -71,7 +73,13 @@ def rollout(
     agent.reset(config, seed)
     observations, _ = env.reset(seed=seed)
     slots = []
+    before = None
     while env.agents:
+        association = env.unwrapped.snapshot.control.association_mask[0]
+        moved = np.zeros(config.max_users)
+        if before is not None:
+            moved = (association & ~before).any(axis=0) & before.any(axis=0)
+        before = association
         actions = agent.act({name: observations[name] for name in env.agents})
         observations, *_ = env.step(actions)
         outcome = env.unwrapped.outcome
@@ -84,6 +92,7 @@ def rollout(
                     part[0][here].mean()
                     for part in (outcome.accuracy, outcome.breakout_mask, outcome.retrain_mask)
                 ),
+                moved[here].mean() * config.slots_per_frame,
             )
         )
     return EpisodeRecord(seed, *np.asarray(slots, dtype=np.float64).T)
@@ -100,6 +109,7 @@ def episode_metrics(record: EpisodeRecord) -> dict[str, float]:
         "peak_breakout_rate": float(record.breakout_rate.max()),
         "breakout_jump": float(np.diff(record.breakout_rate).max(initial=0.0)),
         "retrain_rate": float((users * record.retrain_rate).sum()),
+        "handover_rate": float((users * record.handover_rate).sum()),
     }
 
 
