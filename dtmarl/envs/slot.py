@@ -269,7 +269,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
             weights = [np.asarray(actions[agent]) for agent in self.agents]
         except ValueError as error:
             raise ValueError(f"actions: expected an array of floats for each: {error}") from error
-        shapes = [(n,)] * m + [(1 + m,)] * (len(weights) - m)
+        shapes: list[tuple[int, ...]] = [(n,)] * m + [(1 + m,)] * (len(weights) - m)
         if [array.shape for array in weights] != shapes or any(
             array.dtype.kind != "f" for array in weights
         ):
