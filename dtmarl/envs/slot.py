@@ -269,7 +269,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
             weights = [np.asarray(actions[agent]) for agent in self.agents]
         except ValueError as error:
             raise ValueError(f"actions: expected an array of floats for each: {error}") from error
-        shapes: list[tuple[int, ...]] = [(n,)] * m + [(1 + m,)] * (len(weights) - m)
+        shapes = [(n if i < m else 1 + m,) for i in range(len(weights))]
         if [array.shape for array in weights] != shapes or any(
             array.dtype.kind != "f" for array in weights
         ):
@@ -285,7 +285,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         split[0, users] = flat[m * n :].reshape(-1, 1 + m)
         return Action(allocation_weight=flat[: m * n].reshape(1, m, n), split_weight=split)
 
-    def _refuse_form(self, weights: list[Array], shapes: list[tuple[int, ...]]) -> None:
+    def _refuse_form(self, weights: list[Array], shapes: list[tuple[int]]) -> None:
         for agent, array, shape in zip(self.agents, weights, shapes, strict=True):
             if array.shape != shape or array.dtype.kind != "f":
                 raise ValueError(
