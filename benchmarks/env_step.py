@@ -35,7 +35,7 @@ PHASES = {
     "noise": "randomness.py:draw_frame",
     "slot physics: delays, accuracy": "dynamics.py:slot_outcome",
     "twin: reports": "mirror.py:advance_frame",
-    "twin: uploads, mixes, ages": "model.py:observe_slot",
+    "frame end: retraining, what the twin learns": "dynamics.py:_close_decision",
     "frame layer: view, decision": "frame.py:_decide",
     "observations": "slot.py:_observe",
     "actions: checks": "slot.py:pack",
@@ -128,14 +128,14 @@ def phase_shares(play: Play) -> dict[str, float]:
     shares = {}
     for label, place in PHASES.items():
         file_name, function = place.split(":")
-        shares[label] = (
-            sum(
-                row[3]
-                for (path, _, name), row in stats.stats.items()  # type: ignore[attr-defined]
-                if name == function and Path(path).name == file_name
-            )
-            / total
-        )
+        found = [
+            row[3]
+            for (path, _, name), row in stats.stats.items()  # type: ignore[attr-defined]
+            if name == function and Path(path).name == file_name
+        ]
+        if not found:
+            raise LookupError(f"{place}: expected to be called, was not; see PHASES")
+        shares[label] = sum(found) / total
     shares["everything else"] = 1.0 - sum(shares.values())
     return shares
 

@@ -140,8 +140,8 @@ class MobilityConfig(ConfigGroup):
 class ComputeConfig(ConfigGroup):
     """Computation, eqs (4)–(6)."""
 
-    site_flop_per_s: float = number(50e9, above=0, doc="λ^BS of one base station")
-    user_flop_per_s: float = number(5e9, above=0, doc="local speed of one user")
+    site_flop_per_s: float = number(50e9, low=1.0, doc="λ^BS of one base station")
+    user_flop_per_s: float = number(5e9, low=1.0, doc="local speed of one user")
     work_flop_per_byte: float = number(
         3.64e9 / (224 * 224 * 3), above=0, doc="ResNet-18 forward pass over the bytes of one image"
     )
@@ -153,8 +153,8 @@ class ComputeConfig(ConfigGroup):
 class TrafficConfig(ConfigGroup):
     """Task sizes and the bytes that travel with them."""
 
-    task_bytes_min: float = number(10e6, above=0, doc="lower end of Q_n")
-    task_bytes_max: float = number(20e6, above=0, doc="upper end of Q_n")
+    task_bytes_min: float = number(10e6, above=0, high=1e15, doc="lower end of Q_n")
+    task_bytes_max: float = number(20e6, above=0, high=1e15, doc="upper end of Q_n")
     result_bytes: float = number(1e4, low=0, doc="Q^D of eq (3)")
     migration_bytes: float = number(44.7e6, low=0, doc="model and twin moved at a new association")
     image_bytes: float = number(float(224 * 224 * 3), above=0, doc="size of one image")
@@ -179,7 +179,9 @@ class LearningConfig(ConfigGroup):
     )
     training_fraction: float = number(0.25, low=0, high=1, doc="δ: trained bytes over uploaded")
     twin_share: float = number(0.5, low=0, high=1, doc="part of the trained bytes the twin makes")
-    pass_work: float = number(3.0, low=0, doc="w: a training pass in forward-pass equivalents")
+    pass_work: float = number(
+        3.0, low=0, high=1e6, doc="w: a training pass in forward-pass equivalents"
+    )
     full_passes: int = number(8, low=1, high=1000, doc="passes of a full retraining")
     max_samples: int = number(5000, low=1, doc="incremental samples at most")
 
@@ -191,13 +193,18 @@ class TwinConfig(ConfigGroup):
     sync_period_slots: int = number(2, low=1, high=10_000, doc="slots between two reports")
     sync_delay_slots: int = number(1, low=0, high=100, doc="slots a report takes to arrive")
     sync_loss: float = number(0.05, low=0, high=1, doc="chance that a report is lost")
-    position_noise_m: float = number(2.0, low=0, doc="std of a reported position")
-    gain_noise_db: float = number(1.0, low=0, doc="std of a reported channel gain")
+    position_noise_m: float = number(2.0, low=0, high=1e6, doc="std of a reported position")
+    velocity_gain: float = number(
+        0.1, low=0, high=1, doc="weight of the newest displacement in the believed velocity"
+    )
+    gain_noise_db: float = number(1.0, low=0, high=100, doc="std of a reported channel gain")
     gain_memory: float = number(0.5, low=0, high=0.999, doc="smoothing of reported gains")
     task_noise: float = number(0.05, low=0, high=1, doc="relative std of an announced task size")
     task_loss: float = number(0.05, low=0, high=1, doc="chance that an announcement is lost")
     store_images: float = number(1500.0, above=0, doc="images that the store keeps for each user")
-    forecast_prior: float = number(2.0, above=0, doc="frames the user's own accuracy counts for")
+    forecast_prior: float = number(
+        30.0, above=0, doc="frames that the mean of all places counts for"
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -98,7 +98,7 @@ class Knowledge(NamedTuple):
     slot_accuracy: Array  # [E, N] measured in the newest slot
     frame_accuracy: Array  # [E, N] mean over the newest complete frame, eq (13)
     model_age_slots: Array  # [E, N] T_n^dur at the start of the frame
-    history_sum: Array  # [E, G, A] frame accuracy by place and model age
+    history_sum: Array  # [E, G, A] changes of frame accuracy, by place and model age
     history_count: Array  # [E, G, A]
 
 
@@ -118,11 +118,17 @@ class FrameDecision:
         association_mask: [E, M, N] bool, v of eq (11c); every present user has 1 to M sites.
         retrain_mask: [E, N] bool, c of eq (11b).
         update_plan: how retraining is done, one of `UPDATE_PLANS`.
+        association_value_s: [E] expected delay that the solver gives the association, or None.
+        association_bound_s: [E] no association is better than this, or None.
+
+    An absent user has neither a base station nor a retraining.
     """
 
     association_mask: Array
     retrain_mask: Array
     update_plan: str = "incremental"
+    association_value_s: Array | None = None
+    association_bound_s: Array | None = None
 
 
 class Control(NamedTuple):

@@ -185,7 +185,7 @@ def _presence(config: ScenarioConfig, noise: Noise) -> tuple[Array, Array]:
     # A user index is used once an episode: it arrives once and leaves at most once.
     resident = user < config.min_users
     at_start = resident | (noise["initially_there"] < config.churn.initial_fraction)
-    arrival = np.where(at_start, 0, 1 + _whole_number(noise["arrival"], frames - 1))
+    arrival = np.where(at_start, 0, 1 + _whole_number(noise["arrival"], max(frames - 1, 1)))
     stay = 1 + np.floor(-(config.churn.mean_stay_frames - 1) * np.log1p(-noise["stay"]))
     leaving = arrival + stay.astype(np.int64)
     # Who would leave as the episode ends is there to see its end.

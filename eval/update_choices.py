@@ -3,8 +3,8 @@
     python eval/update_choices.py --base runs/base [--users 3] [--steps 5] [--out FILE.json]
 
 Several users go through several contexts. At each one a user is retrained on uploaded images of
-the context's mix and on the mix that the twin chooses by eq (8) from what was uploaded so far, as
-many again. After each retraining: accuracy on that context (learning), on the next one before
+the context's mix and on as many of the mix that the twin chooses by eq (8) from the uploads
+before. After each retraining: accuracy on that context (learning), on the next one before
 anything of it was seen, and on all classes alike (keeping). Every variant sees the same contexts,
 images of the same classes and random numbers. Finished variants are kept: a killed run goes on.
 """

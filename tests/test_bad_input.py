@@ -54,7 +54,7 @@ CONFIGURATIONS = {
     ),
     "infinity": (
         lambda: ComputeConfig(site_flop_per_s=INF),
-        "ComputeConfig.site_flop_per_s: expected a finite number > 0, got inf",
+        "ComputeConfig.site_flop_per_s: expected a finite number >= 1, got inf",
     ),
     "below the range": (
         lambda: TwinConfig(sync_loss=-0.1),
@@ -66,7 +66,7 @@ CONFIGURATIONS = {
     ),
     "the open end of a range": (
         lambda: TrafficConfig(task_bytes_min=0),
-        "TrafficConfig.task_bytes_min: expected a finite number > 0, got 0.0",
+        "TrafficConfig.task_bytes_min: expected a finite number > 0 and <= 1e+15, got 0.0",
     ),
     "no base stations": (
         lambda: ScenarioConfig(num_base_stations=0),

@@ -2,8 +2,9 @@
 
 A retraining draws the uploaded images from a pool that the base network has not seen and the twin's
 from the user's store, these uploads included, trains, and measures recall per class on test images.
-Three things hold forgetting back at no cost: the twin's images replay the store, batch-norm keeps
-the base network's statistics, and steps are small and without momentum.
+Two things hold forgetting back at no cost: the twin's images replay the store, and steps are small
+and without momentum. Batch-norm keeps the base network's statistics, with which few images teach
+more; tuned statistics forget less but hardly learn (`eval/update_choices.py`).
 
 The engine holds the networks, so one engine serves one environment. What it does is a function of
 the noise it is given: on CPU each user is trained in one thread, several users at a time, and the

@@ -24,7 +24,7 @@ def add_to(commands: Any) -> None:
     )
     parser.add_argument("--seed", type=int, default=0, help="(default: %(default)s)")
     parser.add_argument(
-        "--episodes", type=int, default=5, help="for the value rules (default: %(default)s)"
+        "--episodes", type=int, default=40, help="for the value rules (default: %(default)s)"
     )
     parser.add_argument(
         "--max-steps", type=int, default=1000, help="of an episode (default: %(default)s)"

@@ -40,6 +40,8 @@ class FrameEnv(BaseParallelWrapper):  # type: ignore[misc]
             self.env.pack(actions)  # what is not used has to be right all the same
             actions = self._held_actions or {a: np.array(w) for a, w in actions.items()}
             self._held_actions = actions
+        if self.env.agents and self.env.decision_due:
+            self._decide()  # the controller failed when it was due; the slot before is lost
         self.env.play(actions)
         if self.env.agents and self.env.decision_due:
             self._decide()

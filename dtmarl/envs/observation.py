@@ -85,10 +85,9 @@ class Observations:
 
     Args:
         config: the scenario.
-        slots_per_decision: how long a frame decision is in force.
     """
 
-    def __init__(self, config: ScenarioConfig, slots_per_decision: int) -> None:
+    def __init__(self, config: ScenarioConfig) -> None:
         m, n = config.num_base_stations, config.max_users
         k = config.learning.num_classes
         clock = (
@@ -144,7 +143,6 @@ class Observations:
             Block("training", n, 0, 1, "c·w·δ / (1 + c·w·δ)"),
         )
         self._config = config
-        self._slots_per_decision = slots_per_decision
         self._largest_root_demand = float(
             np.sqrt(config.traffic.task_bytes_max * (1.0 + _largest_work(config))) * n
         )
@@ -176,7 +174,7 @@ class Observations:
         slots = state.slot + xp.arange(num_slots)
         age = knowledge.model_age_slots + xp.arange(num_slots)[:, None, None]
         clock = {
-            "slot_in_frame": slots % self._slots_per_decision / config.slots_per_frame,
+            "slot_in_frame": slots % config.slots_per_frame / config.slots_per_frame,
             "slot_in_episode": slots / config.slots_per_episode,
         }
         t, e, n = task.shape
@@ -265,7 +263,7 @@ class Observations:
             name: xp.reshape(value * (present if value.ndim == 2 else present[..., None]), (e, -1))
             for name, value in per_user.items()
         }
-        in_frame = state.slot % self._slots_per_decision / config.slots_per_frame
+        in_frame = state.slot % config.slots_per_frame / config.slots_per_frame
         gain = (heard.gain_db + _GAIN_OFFSET_DB) / _GAIN_SCALE_DB * present[:, None, :]
         values |= {
             "slot_in_frame": xp.full((e, 1), in_frame, dtype=real),

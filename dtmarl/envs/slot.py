@@ -89,7 +89,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         self._user_index = {name: n for n, name in enumerate(self._mu_names)}
         self.agents: list[str] = []
         self._engine = _engine(config, accuracy)
-        self.layouts = Observations(config, period)
+        self.layouts = Observations(config)
         self._observation_spaces = {
             **{name: _box(*self.layouts.bs.bounds) for name in self._bs_names},
             **{name: _box(*self.layouts.mu.bounds) for name in self._mu_names},
@@ -105,6 +105,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         self._decision_slot = -1
         self._outcome: SlotOutcome | None = None
         self._acted: list[str] = []
+        self._decision: FrameDecision | None = None
 
     def observation_space(self, agent: str) -> Box:
         """The Box of an agent's observation; its blocks are in `layouts`."""
@@ -139,7 +140,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         self._state = dynamics.initial_state(self.config, self._engine, noise, self._frame_noise)
         self._ahead = None
         self._decision_slot = -1
-        self._outcome = None
+        self._outcome = self._decision = None
         self.agents = self._present_agents()
         return self._observe(self.agents), {agent: {} for agent in self.agents}
 
@@ -171,6 +172,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
                 f"once each; this is slot {state.slot}"
             )
         self._state = dynamics.begin_frame(self.config, state, decision)
+        self._decision = decision
         self._ahead = None
         self._decision_slot = state.slot
         return self._observe(self.agents)
@@ -239,13 +241,14 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         if present != self._acted:
             involved = [agent for agent in self.possible_agents if agent in here | acted]
         reward = float(-outcome.system_delay_s[0] / self.config.reference_delay_s)
+        infos = self._infos(self._acted, outcome)
         return (
             self._observe(involved),
             # Who has just arrived took no part in the slot.
             {agent: reward if agent in acted else 0.0 for agent in involved},
             {agent: agent not in here for agent in involved},
             dict.fromkeys(involved, over),
-            self._infos(involved, outcome),
+            {agent: infos[agent] if agent in acted else {} for agent in involved},
         )
 
     def pack(self, actions: Mapping[str, Any]) -> Action:
@@ -309,6 +312,11 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         return self._outcome
 
     @property
+    def decision(self) -> FrameDecision | None:
+        """The frame decision in force, with its certificate; None before the first."""
+        return self._decision
+
+    @property
     def snapshot(self) -> State:
         """The true state, for rendering, analysis and oracles; no decision may read it."""
         return self._begun_state()
@@ -358,7 +366,8 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
             due = self.decision_due
             self._ahead = self.layouts.ahead(state, 1 if due else self.slots_per_decision)
         bs, mu = self.layouts.agents(state, self._ahead)
-        rows = dict(zip(self.possible_agents, (*bs[0], *mu[0]), strict=True))
+        # Copies: the frame's array holds the coming slots too, and callers may write to theirs.
+        rows = dict(zip(self.possible_agents, (*bs[0].copy(), *mu[0]), strict=True))
         return rows if len(agents) == len(rows) else {agent: rows[agent] for agent in agents}
 
     def _infos(self, agents: list[str], outcome: SlotOutcome) -> AgentDict:

@@ -14,6 +14,7 @@ WITHOUT_TWIN = "without-twin"
 WITHOUT_INCREMENTAL = "without-incremental"
 SINGLE_TIMESCALE = "single-timescale"
 _LARGEST_DELAY_RATIO = 0.4
+_ROUNDING = 1e-9
 
 
 class Claim(NamedTuple):
@@ -30,7 +31,11 @@ class Claim(NamedTuple):
     def verdict(self) -> str:
         """``holds``, ``does not hold``, or ``undecided`` where the interval holds the limit."""
         _, low, high = self.estimate
-        if math.isnan(low) or math.isnan(high) or low <= self.limit <= high:
+        # An end that only rounding keeps off the limit decides nothing.
+        rounding = _ROUNDING * max(1.0, abs(self.limit))
+        if math.isnan(low) or math.isnan(high):
+            return "undecided"
+        if low <= self.limit + rounding and high >= self.limit - rounding:
             return "undecided"
         return "holds" if (low > self.limit) is self.above else "does not hold"
 

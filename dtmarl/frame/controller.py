@@ -79,6 +79,8 @@ class Scheme(ConfigGroup):
             association_mask=result.association_mask,
             retrain_mask=retrain,
             update_plan=self.update_plan,
+            association_value_s=result.value_s,
+            association_bound_s=result.bound_s,
         )
 
 

@@ -24,7 +24,7 @@ class Rule(ABC):
 
     def reset(self, scenario: ScenarioConfig, seed: int) -> None:
         """Learn the scenario's constants and the layout of its observations."""
-        layouts = Observations(scenario, scenario.slots_per_frame)
+        layouts = Observations(scenario)
         self.scenario, self.bs_layout, self.mu_layout = scenario, layouts.bs, layouts.mu
 
     def act(self, observations: Mapping[str, Array]) -> dict[str, Array]:

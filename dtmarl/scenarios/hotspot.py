@@ -1,4 +1,4 @@
-"""hotspot-v0: five base stations, forty users, most of them in one place.
+"""hotspot-v0: five base stations, thirty to forty users, most of them in one place.
 
 | agents         | observation          | action                                         |
 |----------------|----------------------|------------------------------------------------|

@@ -33,7 +33,7 @@ class Setting:
 
     make_env: Callable[[], Env]
     seed: int = 0
-    episodes: int = 5
+    episodes: int = 40
     max_steps: int = 1000
     constant_observations: Mapping[str, Collection[int]] = field(default_factory=dict)
 

@@ -1,4 +1,9 @@
-"""Accuracy forecast f_c(t | place, model age), learnt from what was measured, eqs (13) and (14)."""
+"""Accuracy forecast f_c(t | place, model age), learnt from what was measured, eqs (13) and (14).
+
+What is learnt is how accuracy changes from one frame to the next at a place and model age, pooled
+over users: a user's own accuracy says how well its model does, the history what a new model, an old
+one or another place adds to that.
+"""
 
 from __future__ import annotations
 
@@ -23,17 +28,20 @@ def age_bin(model_age_slots: Array, slots_per_frame: int) -> Array:
     return result
 
 
-def record(config: ScenarioConfig, heard: Mirror, knowledge: Knowledge, slot: int) -> Knowledge:
-    """Remember the frame accuracies (13) under the believed place and the model's age.
+def record(
+    config: ScenarioConfig, heard: Mirror, knowledge: Knowledge, slot: int, accuracy: Array
+) -> Knowledge:
+    """Remember by how much the frame accuracies (13) changed, under believed place and model age.
 
     Args:
         config: the scenario.
         heard: the mirror at the frame's last slot.
-        knowledge: its `frame_accuracy` is that frame's.
+        knowledge: its `frame_accuracy` is the frame's before, its model ages this frame's.
         slot: the frame's last slot.
+        accuracy: [E, N] frame accuracy of this frame.
     """
-    accuracy = knowledge.frame_accuracy
     xp = namespace(accuracy)
+    change = accuracy - knowledge.frame_accuracy
     grid = config.learning.cells_per_side
     position = believed_position_m(config, heard, slot)
     cell = mobility.cell_index(position, config.mobility, grid)
@@ -41,7 +49,7 @@ def record(config: ScenarioConfig, heard: Mirror, knowledge: Knowledge, slot: in
     rows = xp.arange(grid * grid * NUM_AGE_BINS)
     hit = (row[..., None] == rows) & heard.present_mask[..., None]
     count = xp.astype(hit, accuracy.dtype)
-    total = xp.sum(count * accuracy[..., None], axis=1)
+    total = xp.sum(count * change[..., None], axis=1)
     shape = knowledge.history_sum.shape
     return knowledge._replace(
         history_sum=knowledge.history_sum + xp.reshape(total, shape),
@@ -54,9 +62,9 @@ def frame_accuracy(
 ) -> Array:
     """Predicted mean accuracy C_n over the coming slots, eq (14), [E, N].
 
-    The believed position moves on with the believed velocity; in each slot f_c is the mean of what
-    was measured at that place and model age, shrunk towards the user's own latest accuracy, which
-    counts as `forecast_prior` measurements.
+    The believed position moves on with the believed velocity. In each slot f_c is the user's newest
+    frame accuracy plus the mean change at that place and model age, shrunk towards the mean at that
+    age over all places, and that towards none; each prior counts as `forecast_prior` measurements.
 
     Args:
         config: the scenario.
@@ -74,7 +82,10 @@ def frame_accuracy(
     total = knowledge.history_sum[environment, cell, age]
     count = knowledge.history_count[environment, cell, age]
     prior = config.twin.forecast_prior
-    return xp.mean((total + prior * knowledge.frame_accuracy) / (count + prior), axis=0)
+    by_age = knowledge.history_sum.sum(axis=1) / (knowledge.history_count.sum(axis=1) + prior)
+    change = (total + prior * by_age[environment, age]) / (count + prior)
+    predicted = knowledge.frame_accuracy + xp.mean(change, axis=0)
+    return xp.minimum(xp.maximum(predicted, 0.0), 1.0)
 
 
 def believed_position_m(config: ScenarioConfig, heard: Mirror, slot: int | Array) -> Array:

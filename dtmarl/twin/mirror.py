@@ -113,7 +113,10 @@ def _incorporate(config: ScenarioConfig, mirror: Mirror, report: Report) -> Mirr
     received = report.received_mask & mirror.present_mask & (report.sent_slot > mirror.report_slot)
     elapsed_s = (report.sent_slot - mirror.report_slot) * config.mobility.slot_spacing_s
     step = report.position_m - mirror.position_m
-    velocity = step / xp.where(received, elapsed_s, 1.0)[..., None]
+    measured = step / xp.where(received, elapsed_s, 1.0)[..., None]
+    # Two noisy positions say little about a speed; many of them do.
+    gain = config.twin.velocity_gain
+    velocity = mirror.velocity_m_per_s + gain * (measured - mirror.velocity_m_per_s)
     memory = config.twin.gain_memory
     smoothed_db = memory * mirror.gain_db + (1.0 - memory) * report.gain_db
     per_user = received[..., None]

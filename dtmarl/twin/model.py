@@ -59,12 +59,12 @@ def learn_frame(
     xp = namespace(uploaded)
     counts = store.add_images(knowledge.class_counts, uploaded, config.twin.store_images)
     mean = xp.mean(measured_accuracy, axis=0)
+    knowledge = forecast.record(config, heard, knowledge, slot, mean)
     knowledge = knowledge._replace(
         class_counts=counts,
         generated_mix=generator.generated_mix(store.class_mix(counts), scene.context_library),
         frame_accuracy=xp.where(heard.present_mask, mean, knowledge.frame_accuracy),
     )
-    knowledge = forecast.record(config, heard, knowledge, slot)
     age = knowledge.model_age_slots + measured_accuracy.shape[0]
     # A user that is not there yet will come with a new model.
     fresh_mask = retrained_mask | ~heard.present_mask

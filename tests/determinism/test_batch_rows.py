@@ -21,7 +21,7 @@ def run_batch(config, scheme, seeds):
     streams = EnvironmentStreams(config, seeds)
     generators = [np.random.default_rng([seed, 99]) for seed in seeds]
     period = scheme.slots_per_decision(config)
-    layouts = Observations(config, period)
+    layouts = Observations(config)
     reset_noise, noise = streams.draw_reset(), streams.draw_frame()
     state = dynamics.initial_state(config, engine, reset_noise, noise)
     slots = []

@@ -63,6 +63,7 @@ def random_config(seed: int) -> ScenarioConfig:
         position_noise_m=float(rng.choice([0.0, 5.0])),
         gain_noise_db=float(rng.choice([0.0, 2.0])),
         gain_memory=float(rng.choice([0.0, 0.6])),
+        velocity_gain=float(rng.choice([0.1, 1.0])),
         # Noise this large reaches the floor under announcements.
         task_noise=float(rng.choice([0.0, 0.1, 1.0])),
         task_loss=float(rng.choice([0.0, 0.3])),

@@ -99,8 +99,10 @@ def take_in(config: Any, twin: dict[str, Any], report: Any) -> None:
         if not twin["present_mask"][n] or since <= 0:
             continue
         seconds = since * config.mobility.slot_spacing_s
+        gain, old = config.twin.velocity_gain, twin["velocity_m_per_s"][n]
         twin["velocity_m_per_s"][n] = [
-            (position[n][i] - twin["position_m"][n][i]) / seconds for i in (0, 1)
+            (1.0 - gain) * old[i] + gain * (position[n][i] - twin["position_m"][n][i]) / seconds
+            for i in (0, 1)
         ]
         twin["position_m"][n] = position[n]
         keep = config.twin.gain_memory
@@ -184,27 +186,30 @@ def close(
     """After a decision's last slot: eq (13), and its memory by place and model age."""
     places = believed_position(config, twin, slot)
     for n in range(config.max_users):
-        values = twin["measured"][n]
+        values, before = twin["measured"][n], twin["frame_accuracy"][n]
         if values:
             twin["frame_accuracy"][n] = math.fsum(values) / len(values)
         twin["measured"][n] = []
         if twin["present_mask"][n]:
             # The age that the model had in these slots, as the forecast will ask for it.
             key = (cell(config, places[n]), age_bin(config, twin["model_age_slots"][n]))
-            twin["history"].setdefault(key, []).append(twin["frame_accuracy"][n])
+            change = twin["frame_accuracy"][n] - before
+            twin["history"].setdefault(key, []).append(change)
         fresh = retrained[n] or not twin["present_mask"][n]
         twin["model_age_slots"][n] = 0 if fresh else twin["model_age_slots"][n] + num_slots
 
 
 def forecast(config: Any, twin: dict[str, Any], slot: int, num_slots: int) -> list[float]:
-    """Eq (14): the mean over the coming slots of f_c, shrunk to the user's own accuracy."""
+    """Eq (14): the user's own accuracy, and the mean over the coming slots of the known change."""
     prior, result = config.twin.forecast_prior, []
     for n in range(config.max_users):
         own, expected = twin["frame_accuracy"][n], []
         for ahead in range(num_slots):
             place = believed_position(config, twin, slot + ahead)[n]
             age = age_bin(config, twin["model_age_slots"][n] + ahead)
+            anywhere = [x for (_, a), xs in twin["history"].items() if a == age for x in xs]
+            at_this_age = math.fsum(anywhere) / (len(anywhere) + prior)
             known = twin["history"].get((cell(config, place), age), [])
-            expected.append((math.fsum(known) + prior * own) / (len(known) + prior))
-        result.append(math.fsum(expected) / num_slots)
+            expected.append((math.fsum(known) + prior * at_this_age) / (len(known) + prior))
+        result.append(min(max(own + math.fsum(expected) / num_slots, 0.0), 1.0))
     return result

@@ -98,7 +98,8 @@ def test_frame_accuracy_is_the_mean_over_the_frame() -> None:
     expected = np.where(absent, 0.8, measured.mean(axis=0))
     np.testing.assert_allclose(knowledge.frame_accuracy, expected, rtol=1e-12)
     assert knowledge.history_count.sum() == N - 1
-    assert knowledge.history_sum.sum() == pytest.approx(measured.mean(axis=0)[:, ~absent].sum())
+    changes = (measured.mean(axis=0) - 0.8)[:, ~absent]
+    assert knowledge.history_sum.sum() == pytest.approx(changes.sum())
     # Who is not there will come with a new model.
     assert (knowledge.model_age_slots == np.where(absent, 0, S)).all()
 
@@ -109,17 +110,21 @@ def test_without_history_the_forecast_is_the_users_own_accuracy() -> None:
     np.testing.assert_allclose(predicted, 0.8, rtol=1e-12)
 
 
-def test_forecast_shrinks_history_to_the_users_own_accuracy() -> None:
-    """History Σ = 5.4 over 9 frames at this place and age, prior 2 frames of 0.9: 7.2 / 11."""
-    knowledge = model.initial_knowledge(CONFIG, 1, 0.9)
+def test_forecast_shrinks_changes_to_those_at_the_age_and_these_to_none() -> None:
+    """Σ = -1.8 over 9 frames in cell 5 for new models, prior 2.
+
+    At the age: -1.8 / 11 = -0.163636; in the cell: (-1.8 - 2 · 0.163636) / 11 = -0.193388.
+    """
+    config = CONFIG.replace(twin={"forecast_prior": 2.0})
+    knowledge = model.initial_knowledge(config, 1, 0.9)
     total, count = np.zeros_like(knowledge.history_sum), np.zeros_like(knowledge.history_sum)
-    total[0, 5, 0], count[0, 5, 0] = 5.4, 9.0  # 4 × 4 cells of 50 m: (75, 75) is in cell 5
+    total[0, 5, 0], count[0, 5, 0] = -1.8, 9.0  # 4 × 4 cells of 50 m: (75, 75) is in cell 5
     knowledge = knowledge._replace(history_sum=total, history_count=count)
-    for place, expected in (((75.0, 75.0), 7.2 / 11.0), ((25.0, 75.0), 0.9)):
-        predicted = forecast.frame_accuracy(CONFIG, heard_at(place, 0), knowledge, 0, S)
-        np.testing.assert_allclose(predicted, expected, rtol=1e-12)
+    for place, expected in (((75.0, 75.0), 0.9 - 0.193388), ((25.0, 75.0), 0.9 - 0.163636)):
+        predicted = forecast.frame_accuracy(config, heard_at(place, 0), knowledge, 0, S)
+        np.testing.assert_allclose(predicted, expected, rtol=1e-5)
     older = knowledge._replace(model_age_slots=np.full((1, N), S))
-    predicted = forecast.frame_accuracy(CONFIG, heard_at((75.0, 75.0), 0), older, 0, S)
+    predicted = forecast.frame_accuracy(config, heard_at((75.0, 75.0), 0), older, 0, S)
     np.testing.assert_allclose(predicted, 0.9, rtol=1e-12)
 
 
@@ -130,14 +135,24 @@ def test_forecast_follows_the_user_into_the_next_cell() -> None:
     """
     knowledge = model.initial_knowledge(CONFIG, 1, 0.9)
     count = np.zeros_like(knowledge.history_sum)
-    count[0, 5, 0] = 1e12  # weighs so much that the prior does not count
-    knowledge = knowledge._replace(history_sum=0.5 * count, history_count=count)
+    count[0, 5:7, 0] = 1e12  # weighs so much that the prior does not count
+    total = np.zeros_like(count)
+    total[0, 5, 0] = -0.4e12  # 0.4 less in the first cell, nothing in the next
+    knowledge = knowledge._replace(history_sum=total, history_count=count)
     for age_slots, slots_in_cell in ((0, 3), (2, 1), (3, 0)):
         heard = heard_at((97.5, 75.0), 20 - age_slots)
         heard = heard._replace(velocity_m_per_s=np.zeros((1, N, 2)) + np.array([10.0, 0.0]))
         predicted = forecast.frame_accuracy(CONFIG, heard, knowledge, 20, S)
-        expected = (slots_in_cell * 0.5 + (S - slots_in_cell) * 0.9) / S
-        np.testing.assert_allclose(predicted, expected, rtol=1e-9)
+        np.testing.assert_allclose(predicted, 0.9 - 0.4 * slots_in_cell / S, rtol=1e-9)
+
+
+def test_forecasts_stay_within_zero_and_one() -> None:
+    knowledge = model.initial_knowledge(CONFIG, 1, 0.9)
+    count = np.full_like(knowledge.history_sum, 1e12)
+    for change, expected in ((0.5, 1.0), (-2.0, 0.0)):
+        known = knowledge._replace(history_sum=change * count, history_count=count)
+        predicted = forecast.frame_accuracy(CONFIG, heard_at((75.0, 75.0), 0), known, 0, S)
+        np.testing.assert_array_equal(predicted, expected)
 
 
 def test_age_bins() -> None:
@@ -151,6 +166,7 @@ def test_what_was_measured_of_new_models_is_forecast_for_new_models() -> None:
     heard = heard_at((75.0, 75.0), 0)
     knowledge = model.initial_knowledge(CONFIG, 1, 0.9)
     for frame in range(50):  # every frame starts with new models, and they measure 0.6
+        knowledge = knowledge._replace(frame_accuracy=np.full((1, N), 0.9))
         knowledge = learn(knowledge, heard, frame * S + S - 1, 0.6, retrained=True)
     assert not knowledge.model_age_slots.any()
     knowledge = knowledge._replace(frame_accuracy=np.full((1, N), 0.9))

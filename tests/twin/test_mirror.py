@@ -22,6 +22,7 @@ PERFECT = TwinConfig(
     position_noise_m=0.0,
     gain_noise_db=0.0,
     gain_memory=0.0,
+    velocity_gain=1.0,
     task_noise=0.0,
     task_loss=0.0,
 )
