@@ -38,7 +38,7 @@ PHASES = {
     "frame end: retraining, what the twin learns": "dynamics.py:_close_decision",
     "frame layer: view, decision": "frame.py:_decide",
     "observations": "slot.py:_observe",
-    "actions: checks": "slot.py:pack",
+    "actions: checks": "actions.py:pack_actions",
     "infos": "slot.py:_infos",
 }
 

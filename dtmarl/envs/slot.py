@@ -17,6 +17,7 @@ from dtmarl import dynamics
 from dtmarl.accuracy import ENGINES, AccuracyEngine
 from dtmarl.backend import Array
 from dtmarl.config import ScenarioConfig
+from dtmarl.envs.actions import pack_actions
 from dtmarl.envs.observation import Ahead, Observations
 from dtmarl.randomness import EnvironmentStreams
 from dtmarl.twin import model
@@ -259,42 +260,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
             ValueError: as `step` does.
         """
         self._running_state()
-        if not isinstance(actions, Mapping):
-            raise ValueError(f"actions: expected a mapping by agent, got {type(actions).__name__}")
-        if actions.keys() != set(self.agents):
-            missing = [agent for agent in self.agents if agent not in actions]
-            unknown = [agent for agent in actions if agent not in self.agents]
-            raise ValueError(
-                f"actions: expected one for each of agents; missing {missing}, unknown {unknown}"
-            )
-        m, n = self.config.num_base_stations, self.config.max_users
-        try:
-            weights = [np.asarray(actions[agent]) for agent in self.agents]
-        except ValueError as error:
-            raise ValueError(f"actions: expected an array of floats for each: {error}") from error
-        shapes = [(n if i < m else 1 + m,) for i in range(len(weights))]
-        if [array.shape for array in weights] != shapes or any(
-            array.dtype.kind != "f" for array in weights
-        ):
-            self._refuse_form(weights, shapes)
-        flat = np.concatenate(weights, dtype=np.float64)
-        if not np.isfinite(flat).all():
-            for agent, array in zip(self.agents, weights, strict=True):
-                if not np.isfinite(array).all():
-                    raise ValueError(f"actions[{agent!r}]: expected finite weights, got {array}")
-        flat = np.minimum(np.maximum(flat, 0.0), 1.0)
-        split = np.zeros((1, n, 1 + m))
-        users = [self._user_index[agent] for agent in self.agents[m:]]
-        split[0, users] = flat[m * n :].reshape(-1, 1 + m)
-        return Action(allocation_weight=flat[: m * n].reshape(1, m, n), split_weight=split)
-
-    def _refuse_form(self, weights: list[Array], shapes: list[tuple[int]]) -> None:
-        for agent, array, shape in zip(self.agents, weights, shapes, strict=True):
-            if array.shape != shape or array.dtype.kind != "f":
-                raise ValueError(
-                    f"actions[{agent!r}]: expected floats with shape {shape}, got {array.dtype} "
-                    f"with shape {array.shape}"
-                )
+        return pack_actions(self.config, self.agents, self._user_index, actions)
 
     def state(self) -> Array:
         """The twin's whole state for centralised critics, [state_space.shape] float32."""
