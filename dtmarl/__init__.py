@@ -5,6 +5,7 @@ from dtmarl.config import ScenarioConfig
 from dtmarl.envs.make import env, parallel_env, raw_env, register_with_pettingzoo
 from dtmarl.evaluation import Report, evaluate
 from dtmarl.frame.controller import SCHEMES, Controller, Scheme
+from dtmarl.optimum import SlotOptimum, SlotProblem, slot_optimum
 from dtmarl.policies import POLICIES, Policy
 from dtmarl.scenarios import scenario, scenarios
 from dtmarl.types import FrameDecision, SlotOutcome, TwinView
@@ -20,7 +21,9 @@ __all__ = [
     "Report",
     "ScenarioConfig",
     "Scheme",
+    "SlotOptimum",
     "SlotOutcome",
+    "SlotProblem",
     "TwinView",
     "env",
     "evaluate",
@@ -28,6 +31,7 @@ __all__ = [
     "raw_env",
     "scenario",
     "scenarios",
+    "slot_optimum",
     "testing",
 ]
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from array_api_compat import array_namespace
-
 from dtmarl.backend import Array
-from dtmarl.optimum.problem import divide, total
+from dtmarl.optimum.problem import divide, namespace, total
 from dtmarl.optimum.stations import Links
 
 
 def offload_delay_s(links: Links, split: Array, power: Array) -> Array:
     """L_n + L_n^DT of every user, [E, N], as `dtmarl.optimum.system_delay` has it."""
-    xp = array_namespace(split)
+    xp = namespace(split)
     used = split > 0.0
     work = split * links.work_flop[:, None, :]
     compute = xp.where(used, divide(work, power, xp.inf), 0.0)
@@ -30,7 +28,7 @@ def best_split(links: Links, power: Array) -> Array:
     at most T. Its optimum is a corner: where the two limits of some link meet, or T at its floor,
     or nothing offloaded.
     """
-    xp = array_namespace(power)
+    xp = namespace(power)
     local, floor, kappa = links.local_s, links.floor_s, links.retrain_work
     work = links.work_flop[:, None, :]
     used = links.usable_mask & (power > 0.0)

@@ -20,16 +20,14 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from array_api_compat import array_namespace
-
 from dtmarl.backend import Array
-from dtmarl.optimum.problem import divide, total
+from dtmarl.optimum.problem import divide, namespace, total
 from dtmarl.optimum.stations import SET_LINKS, Links
 
-_CELLS = tuple(1e-3 ** (1.0 - i / 23) for i in range(24))
+_CELLS = tuple(1e-3 ** (1.0 - i / 23) for i in range(24))  # ends of intervals, from the centre
 _HALVINGS = 16
 _MOST_PASSES = 4
-_FLOOR_RATIO = 1.15
+_FLOOR_RATIO = 1.15  # of the ends of intervals of τ
 _FLOOR_CELLS = 50
 
 
@@ -43,7 +41,7 @@ class _Set(NamedTuple):
     price: Array  # [E, 1, A, N] μW
     local_s: Array  # [E, 1, N]
     retrain_work: Array  # [E, 1, N]
-    passes: int  # links that may have to be left out, one by one, and one more
+    passes: int  # of the search for multipliers; each may find further links to leave out
 
 
 def cheapest_s(links: Links, price: Array, centre_s: Array) -> Array:
@@ -55,7 +53,7 @@ def cheapest_s(links: Links, price: Array, centre_s: Array) -> Array:
         centre_s: [E, S, N] for each set about the T where it is cheapest; only the quality
             depends on it.
     """
-    xp = array_namespace(price)
+    xp = namespace(price)
     usable = links.usable_mask
     width = usable.shape[1]
     best = links.local_s  # nothing offloaded
@@ -93,7 +91,7 @@ def cheapest_s(links: Links, price: Array, centre_s: Array) -> Array:
 
 def _columns(values: Array, keep: list[bool]) -> Array:
     """The array with zeros (False) in the links that are not kept."""
-    xp = array_namespace(values)
+    xp = namespace(values)
     none = xp.zeros_like(values[:, 0, :])
     return xp.stack([values[:, i, :] if keep[i] else none for i in range(len(keep))], axis=1)
 
@@ -106,7 +104,7 @@ def _earliest_s(per_transfer: Array, overhead_s: Array, local_s: Array) -> Array
 
 def _set_cost_s(chosen: _Set, floor_s: Array, centre_s: Array) -> Array:
     """Bound on the cost of a user that uses this set, T above its floor, [E, N]."""
-    xp = array_namespace(floor_s)
+    xp = namespace(floor_s)
     high = chosen.local_s[:, 0, :]
     earliest = _earliest_s(chosen.per_transfer, chosen.overhead_s, chosen.local_s)[:, 0, :]
     low = xp.minimum(xp.maximum(floor_s, earliest), high)
@@ -138,7 +136,7 @@ def _multipliers(chosen: _Set, finish_s: Array) -> tuple[Array, Array]:
     limits give everything in closed form, and r follows by bisection; links at the third limit
     take nothing, and another pass leaves them out.
     """
-    xp = array_namespace(finish_s)
+    xp = namespace(finish_s)
     left = finish_s[:, :, None, :] - chosen.overhead_s
     left = xp.maximum(left, xp.zeros_like(left))
     per_transfer = xp.broadcast_to(chosen.per_transfer, left.shape)
@@ -196,7 +194,7 @@ def _lagrangian_s(
         retrain_weight: [E, G, A, N] η.
         least_compute: [E, G, A, N] smallest z that any T of the cell allows.
     """
-    xp = array_namespace(finish_s)
+    xp = namespace(finish_s)
     left = finish_s[:, :, None, :] - chosen.overhead_s
     left = xp.maximum(left, xp.zeros_like(left))
     nu = weight[:, :, None, :]
@@ -218,7 +216,7 @@ def _floor_cost_s(links: Links, price: Array) -> Array:
     link gains, (ν - μW/τ)·x with x at most (T - a - τ)/b and 1 - T/D, is 0 up to τ = μW/ν and
     concave from there on, so that tangents at both ends of an interval of τ bound it.
     """
-    xp = array_namespace(price)
+    xp = namespace(price)
     tau = [links.local_s * _FLOOR_RATIO**-i for i in range(_FLOOR_CELLS)]
     end = xp.stack(tau, axis=1)
     begin = xp.stack([*tau[1:], xp.zeros_like(links.local_s)], axis=1)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import array_api_compat.numpy
+import numpy as np
 from array_api_compat import array_namespace
 
 from dtmarl.backend import Array
@@ -83,7 +85,7 @@ class SlotProblem:
         Raises:
             ValueError: if a value is negative or not finite, or a local speed is zero.
         """
-        xp = array_namespace(self.association_mask)
+        xp = namespace(self.association_mask)
         for name in _AXES:
             value = getattr(self, name)
             if name in _MASKS:
@@ -131,9 +133,14 @@ def _int(xp: Any, mask: Array) -> Array:
     return xp.astype(mask, xp.int64)
 
 
+def namespace(array: Array) -> Any:
+    """The complete array-API namespace of an array; for NumPy without the cost of asking."""
+    return array_api_compat.numpy if isinstance(array, np.ndarray) else array_namespace(array)
+
+
 def total(values: Array, axis: int) -> Array:
     """Sum over an axis in index order, so that a row's result does not depend on the batch."""
-    xp = array_namespace(values)
+    xp = namespace(values)
     if values.shape[axis] == 0:
         return xp.sum(values, axis=axis)
     last = xp.cumulative_sum(values, axis=axis)
@@ -144,14 +151,22 @@ def total(values: Array, axis: int) -> Array:
 
 def divide(top: Array, bottom: Array, otherwise: float) -> Array:
     """Quotient where the divisor is positive, a constant elsewhere."""
-    xp = array_namespace(top, bottom)
+    xp = namespace(top)
     positive = bottom > 0.0
     return xp.where(positive, top / xp.where(positive, bottom, 1.0), otherwise)
 
 
+def put_rows(row_mask: Array, new: Array, old: Array) -> Array:
+    """Rows of `old`, with those of the mask taken from `new`, which has only them, in order."""
+    xp = namespace(row_mask)
+    place = xp.cumulative_sum(xp.astype(row_mask, xp.int64)) - 1
+    spread = xp.take(new, xp.maximum(place, xp.zeros_like(place)), axis=0)
+    return xp.where(xp.reshape(row_mask, (-1,) + (1,) * (old.ndim - 1)), spread, old)
+
+
 def link_terms(problem: SlotProblem) -> LinkTerms:
     """Times and work of a problem; see `LinkTerms`."""
-    xp = array_namespace(problem.task_bytes)
+    xp = namespace(problem.task_bytes)
     user = problem.user_mask
     task = xp.where(user, problem.task_bytes, 0.0)
     work = task * problem.work_flop_per_byte
@@ -185,7 +200,7 @@ def system_delay(problem: SlotProblem, split: Array, allocation: Array) -> Array
         split: [E, M, N] offloaded fractions.
         allocation: [E, M, N] computing power, in FLOP/s.
     """
-    xp = array_namespace(problem.task_bytes)
+    xp = namespace(problem.task_bytes)
     user = problem.user_mask
     task = xp.where(user, problem.task_bytes, 0.0)
     work = task * problem.work_flop_per_byte
@@ -201,7 +216,7 @@ def system_delay(problem: SlotProblem, split: Array, allocation: Array) -> Array
     compute = divide(xp.where(used, split, 0.0) * work[:, None, :], allocation, xp.inf)
     compute = xp.where(used, compute, 0.0)
     retraining = problem.retrain_work[:, None, :]
-    retraining = xp.where(retraining > 0.0, retraining * compute, 0.0)
+    retraining = retraining * xp.where(retraining > 0.0, compute, 0.0)
     if link.shape[1]:
         local = xp.maximum(local, xp.max(transmission + compute, axis=1))
         local = local + xp.max(retraining, axis=1)

@@ -1,53 +1,50 @@
 """A good point and a valid bound where users may split their task over several base stations.
 
-For a given set of links of each user, all of them finishing with its local part, the user's delay
-L_n is linear in the compute times s_m = x_m·W/λ_m, and the power each link needs is a posynomial
-of them: with the capacities the slot is a geometric program, convex in log s, and a fixed-point
-iteration on its optimality conditions, with a price per base station, solves it. Which links to
-use is the part that is not convex. The prices are first sought with every user free to choose the
-cheapest of all its sets of links; the sets chosen on the way are then frozen, solved, and the best
-one is kept. The prices give the bound, see `dtmarl.optimum.price_bound`.
+The slot is solved for given sets of links by `dtmarl.optimum.sweep`; which sets to use is the part
+that is not convex. Prices of the stations' compute are sought with every user free to choose the
+cheapest of all its sets; the sets chosen on the way are solved and the best kept. Then sets of
+single users are exchanged as long as that helps, where the bound says that it could. The prices
+give the bound, see `dtmarl.optimum.price_bound`.
 """
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-from array_api_compat import array_namespace
-
 from dtmarl.backend import Array
 from dtmarl.optimum.best_split import best_split, offload_delay_s
+from dtmarl.optimum.market import adjust, open_market
 from dtmarl.optimum.price_bound import cheapest_s
-from dtmarl.optimum.problem import divide, total
+from dtmarl.optimum.problem import divide, namespace, put_rows, total
 from dtmarl.optimum.stations import SET_LINKS, Links, compact_links, set_masks, whole_sets
+from dtmarl.optimum.sweep import (
+    Chosen,
+    partial_optimum,
+    settle,
+    start,
+    sweep,
+    tight_optimum,
+)
 
 PRICE_STEPS = 80
 """Iterations in which users are free to choose their links."""
 
-FROZEN_STEPS = 40
-"""Iterations with the links of each user fixed."""
+EXCHANGE_ROUNDS = 3
+"""Times that one user's set of links may be exchanged."""
 
 _SNAPSHOTS = (49, 59, 69, 79)
-_FULL_STEPS = 20  # price steps before they shrink
-_SETTLING_STEPS = 30
+_ALTERNATIVES = 2
+_SMALL_GAP = 1e-4
 _ELEMENTS_AT_ONCE = 2_000_000
 
 
-class _Plan(NamedTuple):
-    """Where the fixed-point iteration of one set of links stands."""
+class _Point(NamedTuple):
+    """A feasible point and the sets and prices it came from."""
 
-    finish_s: Array  # [..., N] T
-    weight_s: Array  # [..., N] ν, delay saved per unit of task taken off the user
-    share: Array  # [..., A, N] λ/W
-    value_s: Array  # [..., N] delay plus price of the compute used; inf where x < 0 would be needed
-
-
-class _Snapshot(NamedTuple):
-    """Sets of links chosen at some prices, and where the iteration stood."""
-
+    delay_s: Array  # [E] sum over users
+    split: Array  # [E, A, N]
+    power: Array  # [E, A, N]
     chosen_mask: Array  # [E, A, N]
-    finish_s: Array  # [E, N]
-    weight_s: Array  # [E, N]
     price: Array  # [E, M]
 
 
@@ -77,7 +74,7 @@ def several_stations(
     Returns:
         split [E, M, N], allocation [E, M, N] in FLOP/s, bound [E] in seconds.
     """
-    xp = array_namespace(local_s)
+    xp = namespace(local_s)
     arrays = (
         usable_mask,
         overhead_s,
@@ -92,8 +89,8 @@ def several_stations(
     # The bound looks at about 50 cells for each link; memory is the limit, not speed.
     step = max(1, _ELEMENTS_AT_ONCE // (50 * num_stations * num_users))
     parts = [
-        _solve(*(values[start : start + step] for values in arrays))
-        for start in range(0, num_rows, step)
+        _solve(*(values[begin : begin + step] for values in arrays))
+        for begin in range(0, num_rows, step)
     ]
     split, allocation, bound = (xp.concat(part, axis=0) for part in zip(*parts, strict=True))
     return split, allocation, bound
@@ -109,44 +106,47 @@ def _solve(
     retrain_work: Array,
     free_flop_per_s: Array,
 ) -> tuple[Array, Array, Array]:
-    xp = array_namespace(local_s)
-    links = compact_links(
-        usable_mask, overhead_s, transfer_s, floor_s, local_s, work_flop, retrain_work
-    )
+    xp = namespace(local_s)
+    rest = (overhead_s, transfer_s, floor_s, local_s, work_flop, retrain_work)
+    links = compact_links(usable_mask, *rest)
+    # Users that would gain nothing with whole stations to themselves stay out.
+    alone = total(best_split(links, links.spread(free_flop_per_s)), 1)
+    links = compact_links(usable_mask & (alone > 0.0)[:, None, :], *rest)
     few = links.first(SET_LINKS)
     unaided = xp.maximum(local_s, floor_s)
     helped = xp.any(few.usable_mask, axis=1)
 
-    price = _first_price(few, free_flop_per_s)
-    price, snapshots = _seek_price(few, price, free_flop_per_s)
+    price, snapshots = _seek_price(few, _first_price(few, free_flop_per_s), free_flop_per_s)
+    none = few.usable_mask & ~few.usable_mask
+    best = _Point(total(unaided, -1), few.zeros(), few.zeros(), none, price)
+    best = _better(best, _best_of(few, snapshots, unaided, free_flop_per_s))
 
-    best = total(unaided, -1)
-    best_split_, best_power, best_price = few.zeros(), few.zeros(), price
-    for snapshot in snapshots:
-        new_price, power = _solve_frozen(few, snapshot, free_flop_per_s)
-        power = _fit(few, power, free_flop_per_s)
-        split = best_split(few, power)
-        delay = total(xp.where(helped, offload_delay_s(few, split, power), unaided), -1)
-        better = delay < best
-        best = xp.where(better, delay, best)
-        best_split_ = xp.where(better[:, None, None], split, best_split_)
-        best_power = xp.where(better[:, None, None], power, best_power)
-        best_price = xp.where(better[:, None], new_price, best_price)
+    bound = xp.zeros_like(best.delay_s)
+    for candidate in (price, best.price):
+        cheapest = cheapest_s(links, links.of_station(candidate), centres_s(few, candidate))
+        value = total(xp.where(helped, cheapest, unaided), -1)
+        bound = xp.maximum(bound, value - total(candidate * free_flop_per_s, -1))
 
-    bound = None
-    for candidate in (price, best_price):
-        centres = _settle(few, candidate)
-        cheapest = xp.where(
-            helped, cheapest_s(links, links.of_station(candidate), centres), unaided
-        )
-        value = total(cheapest, -1) - total(candidate * free_flop_per_s, -1)
-        bound = value if bound is None else xp.maximum(bound, value)
-    return few.to_stations(best_split_), few.to_stations(best_power), bound
+    finite = best.delay_s < xp.inf
+    delay = xp.where(finite, best.delay_s, 0.0)
+    wide = delay - xp.where(finite, bound, 0.0) > _SMALL_GAP * delay
+    (rows,) = xp.nonzero(wide)
+    if rows.shape[0]:
+        some = Links(*(xp.take(values, rows, axis=0) for values in few))
+        point = _Point(*(xp.take(values, rows, axis=0) for values in best))
+        unaided, free = (xp.take(values, rows, axis=0) for values in (unaided, free_flop_per_s))
+        for _ in range(EXCHANGE_ROUNDS):
+            other = _best_exchange(some, point, unaided, free)
+            if not bool(xp.any(other.delay_s < point.delay_s)):
+                break
+            point = _better(point, other)
+        best = _Point(*(put_rows(wide, new, old) for new, old in zip(point, best, strict=True)))
+    return few.to_stations(best.split), few.to_stations(best.power), bound
 
 
 def _first_price(links: Links, free_flop_per_s: Array) -> Array:
     """Prices if each link were its user's only one, its work shared among the user's links."""
-    xp = array_namespace(free_flop_per_s)
+    xp = namespace(free_flop_per_s)
     span = links.local_s[:, None, :] + links.transfer_s
     area = (links.local_s[:, None, :] - links.overhead_s) * links.work_flop[:, None, :]
     beta = xp.sqrt(area * (links.local_s[:, None, :] + links.retrain_work[:, None, :] * span))
@@ -157,148 +157,143 @@ def _first_price(links: Links, free_flop_per_s: Array) -> Array:
     return divide(demand, supply, 0.0) ** 2
 
 
-def _sweep(
-    links: Links, chosen_mask: Array, price: Array, finish_s: Array, weight_s: Array
-) -> _Plan:
-    """One sweep over the optimality conditions of given sets of links, all of them in use.
+def _seek_price(links: Links, price: Array, free_flop_per_s: Array) -> tuple[Array, Chosen]:
+    """Prices at which the cheapest sets of links about meet the capacities, and some such sets.
 
-    Args:
-        links: with a leading axis for sets, if `chosen_mask` has one.
-        chosen_mask: [..., A, N].
-        price: [..., A, N] seconds for the whole of W at 1 FLOP/s.
-        finish_s: [..., N] T to start from.
-        weight_s: [..., N] ν to start from.
+    The sets have an axis for candidates, [E, C, ...].
     """
-    xp = array_namespace(price)
-    per_transfer = xp.where(chosen_mask, 1.0, 0.0) / links.transfer_s
-    overhead = links.overhead_s
-    left = finish_s[..., None, :] - overhead
-    square = xp.where(chosen_mask, price * xp.maximum(left, xp.zeros_like(left)), 0.0)
-    longest = _longest_compute_s(links, square, per_transfer, weight_s)
-    compute = xp.minimum(longest[..., None, :], xp.sqrt(square / weight_s[..., None, :]))
-    compute = xp.where(chosen_mask, compute, 0.0)
-
-    slope = 1.0 / links.local_s + total(per_transfer, -2)
-    finish = (1.0 + total((overhead + compute) * per_transfer, -2)) / slope
-    paid = divide(price * per_transfer, compute, 0.0)
-    weight = (1.0 + total(paid, -2)) / slope
-    # Where L_n cannot go below the overheads, ν is what makes the links just suffice.
-    needed = total(left * per_transfer, -2) - (1.0 - links.floor_s / links.local_s)
-    correction = divide(total(compute * per_transfer, -2), needed, 0.5)
-    correction = xp.minimum(xp.maximum(correction, 0.5 + 0.0 * correction), 2.0 + 0.0 * correction)
-    weight = xp.where(finish < links.floor_s, weight_s * correction, weight)
-    finish = xp.minimum(xp.maximum(finish, links.floor_s), links.local_s)
-
-    room = finish[..., None, :] - overhead - compute
-    share = divide(room * per_transfer, compute, 0.0)
-    retraining = xp.where(links.retrain_work > 0.0, xp.max(compute, axis=-2), 0.0)
-    value = finish + links.retrain_work * retraining + total(price * share, -2)
-    negative = xp.any(chosen_mask & (room < 0.0), axis=-2)
-    return _Plan(finish, weight, share, xp.where(negative, xp.inf, value))
-
-
-def _longest_compute_s(links: Links, square: Array, per_transfer: Array, weight_s: Array) -> Array:
-    """τ at which a longer largest compute time costs as much retraining as it saves, [..., N].
-
-    It solves Σ_m max(0, c_m/τ² - ν)/b_m = κ, whose left side is the largest over all sets of
-    links of the same sum without the max: 1/τ² is the smallest of the sets' solutions.
-    """
-    xp = array_namespace(square)
-    inverse = xp.full_like(weight_s, xp.inf)
-    for index in range(square.shape[-2]):
-        joins = square >= square[..., index : index + 1, :]
-        width = total(xp.where(joins, per_transfer, 0.0), -2)
-        height = total(xp.where(joins, per_transfer * square, 0.0), -2)
-        solution = divide(links.retrain_work + weight_s * width, height, xp.inf)
-        inverse = xp.minimum(inverse, solution)
-    return xp.where(links.retrain_work > 0.0, 1.0 / xp.sqrt(inverse), xp.inf)
-
-
-def _start(links: Links, chosen_mask: Array) -> tuple[Array, Array]:
-    """T and ν of every set of links from which the sweeps begin, [E, S, N]."""
-    xp = array_namespace(links.local_s)
-    num_rows, num_sets, _, num_users = chosen_mask.shape
-    half = xp.broadcast_to(0.5 * links.local_s, (num_rows, num_sets, num_users))
-    return xp.maximum(half, links.floor_s), half
-
-
-def _settle(links: Links, price: Array) -> Array:
-    """L_n of every set of links at fixed prices, [E, S, N]."""
-    sets = links.with_sets()
-    chosen = set_masks(links.usable_mask)
-    value = links.of_station(price)[:, None, ...]
-    finish, weight = _start(sets, chosen)
-    for _ in range(_SETTLING_STEPS):
-        finish, weight, _, _ = _sweep(sets, chosen, value, finish, weight)
-    return finish
-
-
-def _seek_price(
-    links: Links, price: Array, free_flop_per_s: Array
-) -> tuple[Array, list[_Snapshot]]:
-    """Prices at which the cheapest sets of links meet the capacities about, and some of the sets."""
-    xp = array_namespace(price)
+    xp = namespace(price)
     sets = links.with_sets()
     chosen = set_masks(links.usable_mask)
     whole = whole_sets(links.usable_mask)
-    finish, weight = _start(sets, chosen)
+    finish, weight = start(sets, chosen, links.of_station(price)[:, None, ...])
     snapshots = []
     mean = xp.zeros_like(price)
+    market = open_market(price)
     for step in range(PRICE_STEPS):
-        per_link = links.of_station(price)[:, None, ...]
-        finish, weight, share, value = _sweep(sets, chosen, per_link, finish, weight)
-        value = xp.where(whole, value, xp.inf)
-        place = xp.argmin(value, axis=1)[:, None, :]
-        pays = xp.take_along_axis(value, place, axis=1)[:, 0, :] < links.local_s
-        deep = xp.broadcast_to(
-            place[:, :, None, :], (place.shape[0], 1, chosen.shape[2], place.shape[2])
-        )
-        now = xp.take_along_axis(chosen, deep, axis=1)[:, 0, ...] & pays[:, None, :]
-        power = xp.take_along_axis(share, deep, axis=1)[:, 0, ...]
-        power = xp.where(now, power, 0.0) * links.work_flop[:, None, :]
+        per_link = links.of_station(market.price)[:, None, ...]
+        plan = sweep(sets, chosen, per_link, finish, weight)
+        finish, weight = plan.finish_s, plan.weight_s
+        value = xp.where(whole, plan.value_s, xp.inf)
+        place = xp.argmin(value, axis=1)
+        pays = _pick(value, place) < links.local_s
+        now = _pick(chosen, place) & pays[:, None, :]
+        power = xp.where(now, _pick(plan.share, place), 0.0) * links.work_flop[:, None, :]
         if step in _SNAPSHOTS:
-            start = (xp.take_along_axis(v, place, axis=1)[:, 0, :] for v in (finish, weight))
-            snapshots.append(_Snapshot(now, *start, price))
+            snapshots.append(Chosen(now, _pick(finish, place), _pick(weight, place), market.price))
         if step >= PRICE_STEPS // 2:
-            mean = mean + price / (PRICE_STEPS - PRICE_STEPS // 2)
-        change = _price_change(links, now, power, free_flop_per_s)
-        # Whole users come and go with a small change of price; smaller steps settle that.
-        late = max(0, step - _FULL_STEPS)
-        price = price * (1.0 + (change - 1.0) / (1.0 + late / 6.0))
-    return mean, snapshots
+            mean = mean + market.price / (PRICE_STEPS - PRICE_STEPS // 2)
+        market = adjust(market, links, now, power, free_flop_per_s)
+    parts = zip(*snapshots, strict=True)
+    return mean, Chosen(*(xp.stack(list(part), axis=1) for part in parts))
 
 
-def _solve_frozen(links: Links, snapshot: _Snapshot, free_flop_per_s: Array) -> tuple[Array, Array]:
-    """Prices and power of the optimum with given sets of links."""
-    chosen_mask, finish, weight, price = snapshot
-    xp = array_namespace(price)
-    power = links.zeros()
-    for _ in range(FROZEN_STEPS):
-        finish, weight, share, _ = _sweep(
-            links, chosen_mask, links.of_station(price), finish, weight
-        )
-        power = xp.maximum(share, xp.zeros_like(share)) * links.work_flop[:, None, :]
-        power = xp.where(chosen_mask, power, 0.0)
-        price = price * _price_change(links, chosen_mask, power, free_flop_per_s)
-    return price, power
+def centres_s(links: Links, price: Array) -> Array:
+    """T about which each set of links is cheapest, [E, S, N]."""
+    xp = namespace(price)
+    plan = settle(links, price)
+    value = xp.where(whole_sets(links.usable_mask), plan.value_s, xp.inf)
+    # A set that would use some link backwards is cheapest where that link is hardly used.
+    best = _pick(plan.finish_s, xp.argmin(value, axis=1))[:, None, :]
+    return xp.where(value < xp.inf, plan.finish_s, best)
 
 
-def _price_change(links: Links, chosen_mask: Array, power: Array, free_flop_per_s: Array) -> Array:
-    """Factor on each price that brings demand towards the capacity: λ + W/b falls with the price.
-
-    λ + W/b = W·(T - a)/(b·s), and s grows with the square root of the price.
-    """
-    xp = array_namespace(power)
-    span = links.local_s[:, None, :] + links.transfer_s
-    offset = links.work_flop[:, None, :] * xp.where(chosen_mask, 1.0, 0.0) / span
-    offset = links.station_total(offset)
-    ratio = divide(links.station_total(power) + offset, free_flop_per_s + offset, 1.0)
-    return xp.minimum(xp.maximum(ratio, xp.full_like(ratio, 0.5)), xp.full_like(ratio, 2.0))
+def _pick(values: Array, place: Array) -> Array:
+    """Entries of the sets at `place` [E, N] from values [E, S, ..., N]."""
+    xp = namespace(place)
+    where = place[:, None, :] if values.ndim == 3 else place[:, None, None, :]
+    shape = (values.shape[0], 1, *values.shape[2:])
+    return xp.take_along_axis(values, xp.broadcast_to(where, shape), axis=1)[:, 0, ...]
 
 
-def _fit(links: Links, power: Array, free_flop_per_s: Array) -> Array:
-    """The same proportions within the capacities, exactly in floating point too."""
-    xp = array_namespace(power)
+def _solve_sets(links: Links, chosen: Chosen, unaided_s: Array, free_flop_per_s: Array) -> _Point:
+    """The best point with given sets of links, or with further links used in part."""
+    solved, plan, power = tight_optimum(links, chosen, free_flop_per_s)
+    tight = _point(links, solved, power, unaided_s, free_flop_per_s)
+    solved, power = partial_optimum(links, solved, plan, free_flop_per_s)
+    # The prices of the tight point: the bound's sets are whole ones, too.
+    partial = _point(links, solved, power, unaided_s, free_flop_per_s)
+    return _better(tight, partial._replace(chosen_mask=tight.chosen_mask, price=tight.price))
+
+
+def _point(
+    links: Links, chosen: Chosen, power: Array, unaided_s: Array, free_flop_per_s: Array
+) -> _Point:
+    """The feasible point with these proportions of power, and the best split for them."""
+    xp = namespace(power)
     slack = 1.0 - 4.0 * (power.shape[-1] + 1) * float(xp.finfo(power.dtype).eps)
     scale = divide(free_flop_per_s * slack, links.station_total(power), 0.0)
-    return power * links.spread(scale)
+    power = power * links.spread(scale)
+    split = best_split(links, power)
+    helped = xp.any(links.usable_mask, axis=1)
+    delay = xp.where(helped, offload_delay_s(links, split, power), unaided_s)
+    return _Point(total(delay, -1), split, power, chosen.mask, chosen.price)
+
+
+def _better(first: _Point, second: _Point) -> _Point:
+    xp = namespace(first.delay_s)
+    wins = second.delay_s < first.delay_s
+    return _Point(
+        *(
+            xp.where(xp.reshape(wins, (-1,) + (1,) * (old.ndim - 1)), new, old)
+            for new, old in zip(second, first, strict=True)
+        )
+    )
+
+
+def _best_exchange(links: Links, point: _Point, unaided_s: Array, free_flop_per_s: Array) -> _Point:
+    """The best point in which one user has one of its cheapest other sets of links."""
+    xp = namespace(unaided_s)
+    plan = settle(links, point.price)
+    masks = set_masks(links.usable_mask)
+    none = masks[:, :1, ...] & ~masks[:, :1, ...]
+    masks = xp.concat([none, masks], axis=1)
+    value = xp.where(whole_sets(links.usable_mask), plan.value_s, xp.inf)
+    value = xp.concat([links.local_s[:, None, :], value], axis=1)
+    now = ~xp.any(masks ^ point.chosen_mask[:, None, ...], axis=2)
+    order = xp.argsort(xp.where(now, xp.inf, value), axis=1)
+
+    # Where the iteration starts: each user at its present set, or at the other one.
+    here = xp.argmax(xp.astype(now, xp.int64), axis=1)
+    finish = xp.concat([links.local_s[:, None, :], plan.finish_s], axis=1)
+    weight = xp.concat([links.local_s[:, None, :], plan.weight_s], axis=1)
+    user = xp.cumulative_sum(xp.ones_like(here), axis=1) - 1
+    itself = user[:, :, None] == user[:, None, :]  # [E, candidate, N]
+
+    here_mask = _pick(masks, here)[:, None, ...]
+    here_finish, here_weight = _pick(finish, here)[:, None, :], _pick(weight, here)[:, None, :]
+    parts = []
+    for rank in range(min(_ALTERNATIVES, value.shape[1] - 1)):
+        there = order[:, rank, :]
+        parts.append(
+            Chosen(
+                xp.where(itself[:, :, None, :], _pick(masks, there)[:, None, ...], here_mask),
+                xp.where(itself, _pick(finish, there)[:, None, :], here_finish),
+                xp.where(itself, _pick(weight, there)[:, None, :], here_weight),
+                xp.broadcast_to(point.price[:, None, :], (*here.shape, point.price.shape[1])),
+            )
+        )
+    candidates = Chosen(*(xp.concat(part, axis=1) for part in zip(*parts, strict=True)))
+    return _best_of(links, candidates, unaided_s, free_flop_per_s)
+
+
+def _best_of(links: Links, candidates: Chosen, unaided_s: Array, free_flop_per_s: Array) -> _Point:
+    """The best of several choices of sets, which have an axis for candidates, [E, C, ...]."""
+    xp = namespace(unaided_s)
+    num_rows, number = candidates.mask.shape[:2]
+    chosen = Chosen(
+        *(xp.reshape(values, (num_rows * number, *values.shape[2:])) for values in candidates)
+    )
+    many = Links(*(_repeat(values, number) for values in links))
+    rest = (_repeat(unaided_s, number), _repeat(free_flop_per_s, number))
+    points = _solve_sets(many, chosen, *rest)
+    place = xp.argmin(xp.reshape(points.delay_s, (num_rows, number)), axis=1)
+    index = place + number * (xp.cumulative_sum(xp.ones_like(place)) - 1)
+    return _Point(*(xp.take(values, index, axis=0) for values in points))
+
+
+def _repeat(values: Array, times: int) -> Array:
+    """Every row that many times in a row."""
+    xp = namespace(values)
+    shape = (values.shape[0], times, *values.shape[1:])
+    return xp.reshape(xp.broadcast_to(values[:, None, ...], shape), (shape[0] * times, *shape[2:]))

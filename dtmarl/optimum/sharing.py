@@ -17,32 +17,15 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from array_api_compat import array_namespace
-
 from dtmarl.backend import Array
-from dtmarl.optimum.problem import divide, total
+from dtmarl.optimum.gains import Curves
+from dtmarl.optimum.problem import divide, namespace, put_rows, total
 
 MOST_NODES = 256
 """Open nodes kept for one row; the bound stays valid if some have to be dropped."""
 
 _ROWS_AT_ONCE = 256
 _FEASIBLE = 1.0 + 1e-12
-
-
-class Curves(NamedTuple):
-    """Gain curves α - β²/(λ + γ); all zero and the threshold infinite for users that cannot gain.
-
-    Attributes:
-        alpha: [..., N] seconds gained with unlimited power.
-        beta: [..., N] square root of seconds times FLOP/s.
-        gamma: [..., N] FLOP/s.
-        threshold: [..., N] θ from which serving the user pays at the price 1/θ².
-    """
-
-    alpha: Array
-    beta: Array
-    gamma: Array
-    threshold: Array
 
 
 class Shared(NamedTuple):
@@ -60,59 +43,6 @@ class _Relaxed(NamedTuple):
     gap_mask: Array  # [...] the dual would serve part of that user
 
 
-def gain_curves(
-    local_s: Array,
-    overhead_s: Array,
-    transfer_s: Array,
-    work_flop: Array,
-    retrain_work: Array,
-    usable_mask: Array,
-    free_flop_per_s: Array,
-) -> Curves:
-    """Gain over computing locally when the split is the best one for the power given.
-
-    The best split either offloads nothing or makes local and offloaded time equal, because the
-    delay is piecewise linear in the split with its only kink there.
-
-    Args:
-        local_s: [..., N] D.
-        overhead_s: [..., N] a.
-        transfer_s: [..., N] b.
-        work_flop: [..., N] W.
-        retrain_work: [..., N] κ.
-        usable_mask: [..., N].
-        free_flop_per_s: [...] F.
-    """
-    xp = array_namespace(local_s)
-    room = xp.where(usable_mask, local_s - overhead_s, 0.0)
-    span = xp.where(usable_mask, local_s + transfer_s, 1.0)
-    local = xp.where(usable_mask, local_s, 0.0)
-    area = room * work_flop
-    alpha = room * local / span
-    beta = xp.sqrt(area * (local + retrain_work * span)) / span
-    gamma = xp.where(usable_mask, work_flop, 0.0) / span
-    pays = usable_mask & (alpha * (free_flop_per_s[..., None] + gamma) > beta * beta)
-    threshold = divide(beta + xp.sqrt(area * retrain_work / span), alpha, xp.inf)
-    return Curves(
-        xp.where(pays, alpha, 0.0),
-        xp.where(pays, beta, 0.0),
-        xp.where(pays, gamma, 0.0),
-        xp.where(pays, threshold, xp.inf),
-    )
-
-
-def best_shares(curves: Curves, served_mask: Array, free_flop_per_s: Array) -> Array:
-    """Power of each served user, [..., N]; sums to at most the free power in floating point too."""
-    xp = array_namespace(free_flop_per_s)
-    beta = xp.where(served_mask, curves.beta, 0.0)
-    gamma = xp.where(served_mask, curves.gamma, 0.0)
-    theta = divide(free_flop_per_s + total(gamma, -1), total(beta, -1), 0.0)
-    share = xp.maximum(beta * theta[..., None] - gamma, xp.zeros_like(beta))
-    slack = 1.0 - 4.0 * (share.shape[-1] + 1) * float(xp.finfo(share.dtype).eps)
-    scale = divide(free_flop_per_s * slack, total(share, -1), 0.0)
-    return share * xp.minimum(scale, xp.ones_like(scale))[..., None]
-
-
 def share(curves: Curves, free_flop_per_s: Array, local_s: Array, tolerance: float) -> Shared:
     """The best set of users to serve at each base station.
 
@@ -122,7 +52,7 @@ def share(curves: Curves, free_flop_per_s: Array, local_s: Array, tolerance: flo
         local_s: [P] delay that the gains are taken from: the sum over the row's users.
         tolerance: gap to be left at most, relative to the delay that remains.
     """
-    xp = array_namespace(free_flop_per_s)
+    xp = namespace(free_flop_per_s)
     relaxed = _relax(curves, free_flop_per_s)
     served, gain = _better_rounding(curves, relaxed, free_flop_per_s)
     bound = xp.maximum(relaxed.bound_s, gain)
@@ -135,24 +65,20 @@ def share(curves: Curves, free_flop_per_s: Array, local_s: Array, tolerance: flo
     for start in range(0, rows.shape[0], _ROWS_AT_ONCE):
         some = rows[start : start + _ROWS_AT_ONCE]
         some_curves = Curves(*(xp.take(c, some, axis=0) for c in curves))
-        rest = (xp.take(values, some, axis=0) for values in (free_flop_per_s, local_s))
-        solved.append(_branch(some_curves, *rest, tolerance))
-    position = xp.cumulative_sum(xp.astype(hard, xp.int64)) - 1
-    position = xp.maximum(position, xp.zeros_like(position))
-    better = [
-        xp.take(xp.concat(parts, axis=0), position, axis=0) for parts in zip(*solved, strict=True)
-    ]
+        free, local = (xp.take(values, some, axis=0) for values in (free_flop_per_s, local_s))
+        solved.append(_branch(some_curves, free, local, tolerance))
+    better = [xp.concat(parts, axis=0) for parts in zip(*solved, strict=True)]
     return Shared(
-        xp.where(hard[:, None], better[0], served),
-        xp.where(hard, better[1], gain),
+        put_rows(hard, better[0], served),
+        put_rows(hard, better[1], gain),
         # Both bounds hold; the first one may be the smaller if nodes had to be dropped.
-        xp.where(hard, xp.minimum(better[2], bound), bound),
+        xp.minimum(put_rows(hard, better[2], bound), bound),
     )
 
 
 def _relax(curves: Curves, free_flop_per_s: Array) -> _Relaxed:
     """The Lagrangian dual of the capacity, at its minimum over θ."""
-    xp = array_namespace(free_flop_per_s)
+    xp = namespace(free_flop_per_s)
     count = curves.threshold.shape[-1]
     order = xp.argsort(curves.threshold, axis=-1)
     threshold, beta, gamma = (
@@ -191,14 +117,14 @@ def _index(xp: Any, curves: Curves) -> Array:
 
 
 def _sums(curves: Curves, mask: Array, free_flop_per_s: Array) -> tuple[Array, Array, Array]:
-    xp = array_namespace(free_flop_per_s)
+    xp = namespace(free_flop_per_s)
     alpha, beta, gamma = (total(xp.where(mask, c, 0.0), -1) for c in curves[:3])
     return alpha, beta, free_flop_per_s + gamma
 
 
 def _value(curves: Curves, served: Array, free_flop_per_s: Array) -> Array:
     """Gain of a set with its best shares; -inf where a user of it would gain less than nothing."""
-    xp = array_namespace(free_flop_per_s)
+    xp = namespace(free_flop_per_s)
     alpha, beta, supply = _sums(curves, served, free_flop_per_s)
     gain = alpha - divide(beta * beta, supply, 0.0)
     theta = divide(supply, beta, xp.inf)
@@ -210,7 +136,7 @@ def _better_rounding(
     curves: Curves, relaxed: _Relaxed, free_flop_per_s: Array
 ) -> tuple[Array, Array]:
     """The dual's users with or without the marginal one, whichever gains more, or nobody."""
-    xp = array_namespace(free_flop_per_s)
+    xp = namespace(free_flop_per_s)
     served = relaxed.served_mask
     more = served | (
         (_index(xp, curves) == relaxed.marginal[..., None]) & relaxed.gap_mask[..., None]
@@ -230,7 +156,7 @@ def _dominance(curves: Curves, free_flop_per_s: Array) -> Array:
     positive denominator. Requiring i to come first in the order of thresholds changes nothing but
     ties, and makes the relation free of cycles even after rounding.
     """
-    xp = array_namespace(free_flop_per_s)
+    xp = namespace(free_flop_per_s)
     first = Curves(*(c[:, :, None] for c in curves))
     second = Curves(*(c[:, None, :] for c in curves))
     lead = first.alpha - second.alpha
@@ -255,7 +181,7 @@ def _dominance(curves: Curves, free_flop_per_s: Array) -> Array:
 
 def _branch(curves: Curves, free_flop_per_s: Array, local_s: Array, tolerance: float) -> Shared:
     """Branch and bound over sets of users, all rows at once, one level of their trees at a time."""
-    xp = array_namespace(free_flop_per_s)
+    xp = namespace(free_flop_per_s)
     dominance = _dominance(curves, free_flop_per_s)
     dominated_by = xp.permute_dims(dominance, (0, 2, 1))
     free = free_flop_per_s[:, None]
@@ -269,7 +195,12 @@ def _branch(curves: Curves, free_flop_per_s: Array, local_s: Array, tolerance: f
     closed_bound = xp.zeros_like(free_flop_per_s)
     while True:
         threshold = xp.where(barred, xp.inf, xp.where(forced, 0.0, every.threshold))
-        node = Curves(*(xp.where(barred, 0.0, c) for c in every[:3]), threshold)
+        node = Curves(
+            xp.where(barred, 0.0, every.alpha),
+            xp.where(barred, 0.0, every.beta),
+            xp.where(barred, 0.0, every.gamma),
+            threshold,
+        )
         relaxed = _relax(node, free)
         rounded, gain = _better_rounding(node, relaxed, free)
         gain = xp.where(open_mask, gain, 0.0)
@@ -318,5 +249,5 @@ def _branch(curves: Curves, free_flop_per_s: Array, local_s: Array, tolerance: f
 
 
 def _raise(bound: Array, values: Array, mask: Array) -> Array:
-    xp = array_namespace(bound)
+    xp = namespace(bound)
     return xp.maximum(bound, xp.max(xp.where(mask, values, -xp.inf), axis=1))

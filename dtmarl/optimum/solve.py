@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from array_api_compat import array_namespace
-
 from dtmarl.backend import Array
+from dtmarl.optimum.gains import best_shares, gain_curves
 from dtmarl.optimum.problem import (
     LinkTerms,
     SlotOptimum,
     SlotProblem,
     divide,
     link_terms,
+    namespace,
+    put_rows,
     system_delay,
     total,
 )
 from dtmarl.optimum.several import several_stations
-from dtmarl.optimum.sharing import best_shares, gain_curves, share
+from dtmarl.optimum.sharing import share
 
 
 class _Solution(NamedTuple):
@@ -33,7 +34,7 @@ def slot_optimum(problem: SlotProblem, *, tolerance: float = 1e-6) -> SlotOptimu
     their base stations separate, and each is solved by `dtmarl.optimum.sharing`. Environments in
     which some user has several are solved approximately by `dtmarl.optimum.several`, and the
     difference between delay and bound says how well. A user that cannot gain by offloading keeps
-    its task. The bounds hold up to the rounding of float64.
+    its task. The bounds hold up to rounding, which is that of the delay of computing locally.
 
     An environment's result does not depend, in any bit, on the others in the batch.
 
@@ -43,10 +44,24 @@ def slot_optimum(problem: SlotProblem, *, tolerance: float = 1e-6) -> SlotOptimu
 
     Raises:
         ValueError: if the tolerance is negative.
+
+    Example:
+        One user, 10 s of work, 1 s over the link and 1 s at the base station:
+
+        >>> import numpy as np
+        >>> link = np.ones((1, 1, 1))
+        >>> problem = SlotProblem(
+        ...     association_mask=link > 0, rate_bytes_per_s=10 * link, task_bytes=10 * link[0],
+        ...     overhead_bytes=0 * link, retrain_work=0 * link[0], free_flop_per_s=10 * link[0],
+        ...     work_flop_per_byte=1.0, local_flop_per_s=1.0, user_mask=link[0] > 0,
+        ... )
+        >>> optimum = slot_optimum(problem)
+        >>> print(f"{optimum.delay_s[0]:.3f} s, {optimum.split[0, 0, 0]:.3f} offloaded")
+        1.667 s, 0.833 offloaded
     """
     if not tolerance >= 0.0:
         raise ValueError(f"tolerance: expected a number that is not negative, got {tolerance}")
-    xp = array_namespace(problem.task_bytes)
+    xp = namespace(problem.task_bytes)
     terms = link_terms(problem)
     link = problem.association_mask & problem.user_mask[:, None, :]
     if 0 in link.shape:
@@ -63,17 +78,8 @@ def slot_optimum(problem: SlotProblem, *, tolerance: float = 1e-6) -> SlotOptimu
             retrain_work=xp.take(problem.retrain_work, rows, axis=0),
             free_flop_per_s=xp.take(problem.free_flop_per_s, rows, axis=0),
         )
-        position = xp.cumulative_sum(xp.astype(several, xp.int64)) - 1
-        position = xp.maximum(position, xp.zeros_like(position))
         solution = _Solution(
-            *(
-                xp.where(
-                    xp.reshape(several, (-1,) + (1,) * (old.ndim - 1)),
-                    xp.take(new, position, axis=0),
-                    old,
-                )
-                for new, old in zip(found, solution, strict=True)
-            )
+            *(put_rows(several, new, old) for new, old in zip(found, solution, strict=True))
         )
 
     delay = system_delay(problem, solution.split, solution.allocation)
@@ -86,7 +92,7 @@ def slot_optimum(problem: SlotProblem, *, tolerance: float = 1e-6) -> SlotOptimu
 
 def _one_station(problem: SlotProblem, terms: LinkTerms, tolerance: float) -> _Solution:
     """Solution if every user has at most one base station: the base stations separate."""
-    xp = array_namespace(problem.task_bytes)
+    xp = namespace(problem.task_bytes)
     num_environments, num_stations, num_users = terms.usable_mask.shape
     rows = num_environments * num_stations
     shape = terms.usable_mask.shape

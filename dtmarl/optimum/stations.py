@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from array_api_compat import array_namespace
-
 from dtmarl.backend import Array
-from dtmarl.optimum.problem import total
+from dtmarl.optimum.problem import namespace, total
 
 SET_LINKS = 4
 """Sets are formed of each user's fastest links, at most this many, as their number doubles."""
@@ -54,11 +52,11 @@ class Links(NamedTuple):
 
     def zeros(self) -> Array:
         """Zeros [E, A, N]."""
-        return array_namespace(self.transfer_s).zeros_like(self.transfer_s)
+        return namespace(self.transfer_s).zeros_like(self.transfer_s)
 
     def spread(self, per_station: Array) -> Array:
         """Each link's value of its base station, [E, A, N] from [E, M]."""
-        xp = array_namespace(per_station)
+        xp = namespace(per_station)
         values = xp.broadcast_to(per_station[:, :, None], self.order.shape)
         return xp.take_along_axis(values, self.order[:, : self.transfer_s.shape[1]], axis=1)
 
@@ -68,7 +66,7 @@ class Links(NamedTuple):
 
     def to_stations(self, per_link: Array) -> Array:
         """Values by base station, [E, M, N] from [E, A, N]."""
-        xp = array_namespace(per_link)
+        xp = namespace(per_link)
         missing = self.order.shape[1] - per_link.shape[1]
         if missing:
             rest = xp.zeros_like(per_link[:, :1, :])
@@ -91,7 +89,7 @@ def compact_links(
     retrain_work: Array,
 ) -> Links:
     """Links of arrays [E, M, N] and [E, N]."""
-    xp = array_namespace(local_s)
+    xp = namespace(local_s)
     order = xp.argsort(xp.where(usable_mask, transfer_s, xp.inf), axis=1)
     most = int(xp.max(xp.sum(xp.astype(usable_mask, xp.int64), axis=1)))
     helped = xp.any(usable_mask, axis=1)
@@ -114,7 +112,7 @@ def compact_links(
 
 def set_masks(usable_mask: Array) -> Array:
     """Every non-empty set of the first links, without links that are not usable, [E, S, A, N]."""
-    xp = array_namespace(usable_mask)
+    xp = namespace(usable_mask)
     width = usable_mask.shape[1]
     none = usable_mask[:, 0, :] & ~usable_mask[:, 0, :]
     sets = [
@@ -126,7 +124,7 @@ def set_masks(usable_mask: Array) -> Array:
 
 def whole_sets(usable_mask: Array) -> Array:
     """True where every link of the set is usable, in the order of `set_masks`, [E, S, N]."""
-    xp = array_namespace(usable_mask)
+    xp = namespace(usable_mask)
     every = usable_mask[:, 0, :] | ~usable_mask[:, 0, :]
     sets = []
     for number in range(1, 2 ** min(usable_mask.shape[1], SET_LINKS)):
