@@ -64,8 +64,9 @@ def least_cost(links: Links, price: Array, seed: int) -> float:
         seed=seed,
         vectorized=True,
         updating="deferred",
+        strategy="rand1bin",
         popsize=15,
-        maxiter=250,
+        maxiter=400,
         tol=1e-9,
         polish=False,
     )
