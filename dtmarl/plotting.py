@@ -25,6 +25,16 @@ _TITLES = {
     "peak_breakout_rate": "worst slot's break-outs (% of users)",
     "breakout_jump": "largest rise of break-outs in a slot (% of users)",
     "retrain_rate": "retraining (% of user-frames)",
+    "optimality_gap": "above the slots' certified optimum (%)",
+    "clairvoyant_gap": "above a bound over all associations (%)",
+    "twin_gap": "above what the twin expects (%)",
+    "twin_error": "error of the twin's expected delay (%)",
+    "slot_bound_s": "certified bound on the slots' delay (s)",
+    "clairvoyant_bound_s": "bound over all associations (s)",
+}
+_BOUNDS = {
+    "slot_bound_s": "optimum, same frame decisions",
+    "clairvoyant_bound_s": "bound over all associations",
 }
 
 
@@ -48,6 +58,8 @@ def check_target(path: str | os.PathLike[str]) -> str:
 
 def plot_reports(reports: Sequence[Report], path: str | os.PathLike[str]) -> Path:
     """Draw system delay and accuracy over the slots, with 95 % bands over the seeds.
+
+    A single report's delay stands above its lower bounds.
 
     Args:
         reports: one line each, on the same scenario.
@@ -83,6 +95,10 @@ def plot_reports(reports: Sequence[Report], path: str | os.PathLike[str]) -> Pat
                 axes.fill_between(
                     slots, low, high, color=style["color"], alpha=opacity, linewidth=0, zorder=2
                 )
+    if len(reports) == 1:  # the bounds depend on the frame decisions, so each report has its own
+        for (name, label), line in zip(_BOUNDS.items(), ("--", ":"), strict=True):
+            bound = np.asarray(reports[0].curves[name].mean)
+            delay.plot(np.arange(len(bound)), bound, line, label=label, linewidth=1.2, color="0.4")
     config = reports[0].config
     threshold = config.learning.accuracy_threshold
     accuracy.axhline(threshold, color="0.25", linewidth=1.0, linestyle=(0, (4, 3)), zorder=1)
@@ -128,7 +144,14 @@ def plot_means(
     reports: Sequence[Report],
     path: str | os.PathLike[str],
     *,
-    metrics: Sequence[str] = ("system_delay_s", "accuracy", "breakout_rate", "retrain_rate"),
+    metrics: Sequence[str] = (
+        "system_delay_s",
+        "accuracy",
+        "breakout_rate",
+        "retrain_rate",
+        "optimality_gap",
+        "twin_gap",
+    ),
 ) -> Path:
     """Draw each report's means as points with their 95 % intervals, one panel for each metric.
 
@@ -194,7 +217,7 @@ def _widest_scale(axes: Any, name: str, estimates: np.ndarray) -> None:
 
 def _labels(reports: Sequence[Report]) -> list[str]:
     """What tells the reports apart: the policy, the controller, or both."""
-    policies = [report.provenance.policy for report in reports]
+    policies = [report.policy_label for report in reports]
     controllers = [report.provenance.controller for report in reports]
     if len(set(controllers)) == 1 and len(set(policies)) == len(reports):
         return policies

@@ -1,8 +1,8 @@
 """The paper's Fig. 2(a) and 2(b) from real networks: every user's ResNet-18 is really retrained.
 
-    python eval/real_retraining.py --base runs/base            # plays, writes JSON and pictures
-    python eval/real_retraining.py --base runs/base --quick    # four frames, two seeds
-    python eval/real_retraining.py --show FILE.json            # prints and draws, plays nothing
+    python eval/real_retraining.py --base runs/base --pictures docs
+    python eval/real_retraining.py --base runs/base --quick --pictures out    # 3 frames, 2 seeds
+    python eval/real_retraining.py --show FILE.json --pictures docs           # plays nothing
 
 Every finished episode is kept in the results file: a killed run goes on where it stopped. Episodes
 of one seed play in the same world under each scheme, with the same agents' policy.
@@ -22,6 +22,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,8 @@ import numpy as np
 import torch
 
 import dtmarl
+from dtmarl.accuracy.base_network import choose_device
+from dtmarl.accuracy.recording import Recorder, read_episodes
 from dtmarl.accuracy.resnet18 import ResNet18Engine
 from dtmarl.cli.arguments import seeds as read_seeds
 from dtmarl.config import ScenarioConfig
@@ -39,52 +42,32 @@ from dtmarl.evaluation.table import per_cent
 from dtmarl.evaluation.traces import trace
 
 RESULTS = Path(__file__).parent / "results" / "real_retraining.json"
-# Full retraining takes by far the longest: what is cheap comes first.
+QUICK_RESULTS = Path("out") / "real_retraining_quick.json"
 ORDER = ("proposed", "without-twin", "single-timescale", "without-incremental")
+CHEAP = ORDER[:2]
+"""Schemes that take the least time: they are played first, the others seed by seed."""
 FIGURES = {
     "2a": ("accuracy", ("proposed", "without-twin", "without-incremental")),
     "2b": ("breakout_rate", ("proposed", "single-timescale")),
 }
-QUICK = {"frames": 4, "seeds": range(2), "test_per_class": 40}
+SEEDS = range(6)
+QUICK = {"frames": 3, "seeds": range(2), "test_per_class": 40}
+COLOURS = ("#0072B2", "#D55E00", "#009E73")
 Run = dict[str, Any]
 
 
-class Recorder:
-    """An accuracy engine that writes down what the one inside it was asked and answered."""
-
-    def __init__(self, inner: ResNet18Engine, training_seed: int) -> None:
-        self.inner = inner
-        self.offset = float(training_seed)  # other bits are other random numbers
-        self.base_recall = inner.base_recall
-        self.updates: list[dict[str, Any]] = []
-
-    def initial_recall(self, noise: Any) -> Any:
-        """As the inner engine's."""
-        return self.inner.initial_recall(noise + self.offset)
-
-    def update(self, recall: Any, real: Any, twin: Any, noise: Any, *, mode: str) -> Any:
-        """As the inner engine's; one record for each user that has images."""
-        after = self.inner.update(recall, real, twin, noise + self.offset, mode=mode)
-        for e, n in np.argwhere(np.round((real + twin).sum(-1)) > 0):
-            self.updates.append(
-                {
-                    "user": int(n),
-                    "mode": mode,
-                    "before": np.round(recall[e, n], 4).tolist(),
-                    "after": np.round(after[e, n], 4).tolist(),
-                    "real": np.round(real[e, n], 1).tolist(),
-                    "twin": np.round(twin[e, n], 1).tolist(),
-                }
-            )
-        return after
+@lru_cache(maxsize=1)
+def load_engine(base: Path, test_per_class: int) -> ResNet18Engine:
+    """A process's engine; an episode starts it anew."""
+    return ResNet18Engine.load(base, test_per_class=test_per_class, threads=1)
 
 
 def play(origin: dict[str, Any], scheme: str, seed: int, base: Path) -> Run:
     """One episode with real networks, slot by slot and user by user (T slots, N users)."""
     config, policy = ScenarioConfig().replace(**origin["scenario"]), origin["policy"]
-    engine = ResNet18Engine.load(base, test_per_class=origin["test_per_class"], threads=1)
+    engine = load_engine(base, origin["test_per_class"])
     recorder = Recorder(engine, origin["training_seed"])
-    started = time.perf_counter()
+    started, spent = time.perf_counter(), dict(engine.seconds)
     traced = trace(config, policy, scheme, seed, recorder)
     return {
         "scheme": scheme,
@@ -93,8 +76,8 @@ def play(origin: dict[str, Any], scheme: str, seed: int, base: Path) -> Run:
         **traced,
         "updates": recorder.updates,
         "seconds": round(time.perf_counter() - started, 1),
-        "training_seconds": round(engine.seconds["training"], 1),
-        "testing_seconds": round(engine.seconds["testing"], 1),
+        "training_seconds": round(engine.seconds["training"] - spent["training"], 1),
+        "testing_seconds": round(engine.seconds["testing"] - spent["testing"], 1),
     }
 
 
@@ -127,24 +110,6 @@ def describe(
     }
 
 
-def read_results(path: Path) -> dict[str, Any]:
-    """The content of a results file.
-
-    Raises:
-        ValueError: it is not one.
-    """
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        for run in content["runs"]:
-            if len(run["accuracy"]) != len(run["breakout"]) or run["scheme"] not in ORDER:
-                raise ValueError(f"its run {run['scheme']!r} is not whole")
-        if "origin" not in content:
-            raise KeyError("origin")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected results of this program: {error!r}") from error
-    return content
-
-
 def write_results(path: Path, content: dict[str, Any]) -> None:
     """Write results, one run a line, whole or not at all."""
     runs = ",\n".join(json.dumps(run, separators=(",", ":")) for run in content["runs"])
@@ -159,7 +124,6 @@ def run_missing(
     origin = content["origin"]
     done = {(run["scheme"], run["seed"]) for run in content["runs"]}
     waiting = [pair for pair in wanted if pair not in done]
-    rank = {pair: i for i, pair in enumerate(wanted)}
     started = time.perf_counter()
     with ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), open_worker
@@ -168,7 +132,7 @@ def run_missing(
         for number, future in enumerate(as_completed(futures), 1):
             run = future.result()
             content["runs"].append(run)
-            content["runs"].sort(key=lambda run: rank.get((run["scheme"], run["seed"]), len(rank)))
+            content["runs"].sort(key=lambda run: (ORDER.index(run["scheme"]), run["seed"]))
             write_results(path, content)
             elapsed = time.perf_counter() - started
             print(
@@ -194,7 +158,7 @@ def measures(run: Run) -> dict[str, float]:
     return {
         "accuracy": float(np.array(run["accuracy"])[present].mean()),
         "breakout_rate": float(np.array(run["breakout"])[present].mean()),
-        "breakout_jump": float(np.diff(breakout, prepend=0.0).max()),
+        "breakout_jump": float(np.diff(breakout).max(initial=0.0)),
         "retrain_rate": float(np.array(run["retrain"])[present].mean()),
     }
 
@@ -255,38 +219,48 @@ def to_markdown(content: dict[str, Any]) -> str:
             f"| {figure} | {statement.format(other)} | {per_cent(estimate)} points "
             f"(paper: above 0), {len(seeds)} pairs | {verdict(estimate)} |"
         )
+    minutes = sum(run["seconds"] for run in content["runs"]) / 60
+    lines += ["", f"{len(content['runs'])} episodes, {minutes:.0f} minutes: {content['machine']}."]
     return "\n".join(lines) + "\n"
 
 
-def draw(content: dict[str, Any], path: Path, figure_name: str) -> None:
-    """Draw one figure: mean over seeds with 95 % bands."""
+def draw(content: dict[str, Any], folder: Path) -> None:
+    """Draw both figures, one PNG each: means over seeds with 95 % bands."""
     from matplotlib.figure import Figure
 
-    name, schemes = FIGURES[figure_name]
-    schemes = tuple(s for s in schemes if complete_seeds(content, [s]))
-    seeds = complete_seeds(content, schemes) if schemes else []
-    figure = Figure(figsize=(8.0, 3.6), layout="constrained")
-    axes = figure.subplots()
-    colours = ("#0072B2", "#D55E00", "#009E73")
-    for colour, line, scheme in zip(colours, ("-", "--", "-."), schemes, strict=False):
-        if not seeds:
-            break
-        values = np.stack([curve(run, name) for run in runs_of(content, scheme, seeds)])
-        slots = np.arange(values.shape[1])
-        axes.plot(slots, values.mean(0), color=colour, linestyle=line, label=scheme)
-        low, high = mean_interval(values, num_resamples=1999)
-        if np.isfinite(low).all():
-            axes.fill_between(slots, low, high, color=colour, alpha=0.14, linewidth=0)
-    learning = content["origin"]["scenario"]["learning"]
-    if name == "accuracy":
-        axes.axhline(learning["accuracy_threshold"], color="0.3", linewidth=1, linestyle=":")
-    axes.set_ylabel("accuracy" if name == "accuracy" else "share of users that break out")
-    axes.set_xlabel("slot")
-    axes.set_title(f"real ResNet-18s; seeds: {len(seeds)}; 95 % bands", fontsize=9, loc="left")
-    axes.legend(frameon=False, fontsize=9)
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
-    figure.savefig(temporary, format="svg", metadata={"Date": None})
-    os.replace(temporary, path)
+    for figure_name, (name, shown) in FIGURES.items():
+        schemes = [s for s in shown if complete_seeds(content, [s])]
+        seeds = complete_seeds(content, schemes) if schemes else []
+        figure = Figure(figsize=(8.0, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for colour, line, scheme in zip(COLOURS, ("-", "--", "-."), schemes, strict=False):
+            if not seeds:
+                break
+            values = np.stack([curve(run, name) for run in runs_of(content, scheme, seeds)])
+            slots = np.arange(values.shape[1])
+            axes.plot(slots, values.mean(0), color=colour, linestyle=line, label=scheme)
+            low, high = mean_interval(values, num_resamples=1999)
+            if np.isfinite(low).all():
+                axes.fill_between(slots, low, high, color=colour, alpha=0.14, linewidth=0)
+        threshold = content["origin"]["scenario"]["learning"]["accuracy_threshold"]
+        if name == "accuracy":
+            axes.axhline(threshold, color="0.3", linewidth=1, linestyle=":")
+            axes.text(0, threshold, "required", fontsize=8, color="0.3", va="bottom")
+        axes.set_ylabel("accuracy" if name == "accuracy" else "share of users that break out")
+        axes.set_xlabel("slot")
+        axes.set_title(
+            f"Fig. {figure_name[0]}({figure_name[1]}), real ResNet-18s: mean of "
+            f"{len(seeds)} seeds with 95 % bands",
+            fontsize=9,
+            loc="left",
+        )
+        corner = "lower right" if name == "accuracy" else "upper right"
+        axes.legend(frameon=False, fontsize=9, ncols=max(len(schemes), 1), loc=corner)
+        folder.mkdir(parents=True, exist_ok=True)
+        path = folder / f"real_retraining_{figure_name}.png"
+        temporary = path.with_name(f".{os.getpid()}.{path.name}")
+        figure.savefig(temporary, format="png", dpi=130, metadata={"Software": None})
+        os.replace(temporary, path)
 
 
 def main() -> int:
@@ -296,23 +270,26 @@ def main() -> int:
     parser.add_argument("--scenario", default="paper-v0")
     parser.add_argument("--policy", default=REFERENCE_POLICY)
     parser.add_argument("--schemes", nargs="+", choices=ORDER, default=list(ORDER))
-    parser.add_argument("--seeds", type=read_seeds, help="such as 0:3, the default")
+    parser.add_argument("--seeds", type=read_seeds, help="such as 0:6, the default")
     parser.add_argument("--frames", type=int, help="of an episode; default: the scenario's")
     parser.add_argument("--test-per-class", type=int, help="test images; default 100")
     parser.add_argument(
         "--training-seed", type=int, default=0, help="another one: other images, order, stores"
     )
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--quick", action="store_true", help="4 frames, 2 seeds, 40 test images")
-    parser.add_argument("--out", type=Path, default=RESULTS, help=f"default: {RESULTS.name}")
-    parser.add_argument("--show", type=Path, metavar="FILE", help="print and draw what is there")
+    parser.add_argument("--quick", action="store_true", help="3 frames, 2 seeds, 40 test images")
+    parser.add_argument(
+        "--out", type=Path, help=f"default: {RESULTS.name}, and {QUICK_RESULTS} for --quick"
+    )
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="where to draw Fig. 2")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="show it, play nothing")
     options = parser.parse_args()
     if options.show is None and options.base is None:
         parser.error("expected --base FOLDER, as train/train_base.py writes it, or --show FILE")
     try:
-        path = options.show or options.out
+        path = options.show or options.out or (QUICK_RESULTS if options.quick else RESULTS)
         if options.show is not None:
-            content = read_results(path)
+            content = read_episodes(path)
         else:
             quick = QUICK if options.quick else {}
             config = dtmarl.scenario(options.scenario)
@@ -320,7 +297,7 @@ def main() -> int:
             config = config.replace(frames_per_episode=frames)
             tested = options.test_per_class or quick.get("test_per_class", 100)
             origin = describe(config, options.policy, options.base, tested, options.training_seed)
-            content = read_results(path) if path.exists() else {"origin": origin, "runs": []}
+            content = read_episodes(path) if path.exists() else {"origin": origin, "runs": []}
             for name, value in origin.items():
                 if content["origin"].get(name) != value:
                     raise ValueError(
@@ -328,14 +305,16 @@ def main() -> int:
                     )
             content["machine"] = (
                 f"{platform.machine()}, {os.cpu_count()} cores, {options.workers} episodes at a "
-                f"time, one thread each, torch {torch.__version__}"
+                f"time, one thread each, on {choose_device()}, torch {torch.__version__}"
             )
-            seeds = options.seeds or quick.get("seeds", range(3))
-            wanted = [(scheme, s) for scheme in ORDER if scheme in options.schemes for s in seeds]
+            seeds = options.seeds or quick.get("seeds", SEEDS)
+            cheap, dear = ([s for s in options.schemes if (s in CHEAP) == c] for c in (True, False))
+            wanted = [(scheme, seed) for scheme in cheap for seed in seeds]
+            wanted += [(scheme, seed) for seed in seeds for scheme in dear]
             run_missing(content, path, wanted, options.base, options.workers)
         print(to_markdown(content), end="")
-        for figure_name in FIGURES:
-            draw(content, path.with_name(f"{path.stem}_{figure_name}.svg"), figure_name)
+        if options.pictures is not None:
+            draw(content, options.pictures)
     except BrokenProcessPool:
         parser.exit(1, f"an episode's process was killed; run again to go on from {path}\n")
     except (ValueError, OSError) as error:

@@ -1,12 +1,14 @@
 """What holds forgetting back, and what the twin's data add: one choice changed at a time.
 
-    python eval/update_choices.py --base runs/base [--users 3] [--steps 5] [--out FILE.json]
+    python eval/update_choices.py --base runs/base [--users 6] [--steps 3] [--out FILE.json]
+    python eval/update_choices.py --show FILE.json    # runs nothing
 
 Several users go through several contexts. At each one a user is retrained on uploaded images of
 the context's mix and on as many of the mix that the twin chooses by eq (8) from the uploads
 before. After each retraining: accuracy on that context (learning), on the next one before
 anything of it was seen, and on all classes alike (keeping). Every variant sees the same contexts,
-images of the same classes and random numbers. Finished variants are kept: a killed run goes on.
+images of the same classes and random numbers, so that differences are paired by user; intervals
+are over users. Finished variants are kept: a killed run goes on.
 """
 
 from __future__ import annotations
@@ -27,6 +29,8 @@ from dtmarl.accuracy.base_network import BaseNetwork, load_base
 from dtmarl.accuracy.resnet18 import ResNet18Engine
 from dtmarl.accuracy.training import RECIPES
 from dtmarl.evaluation.files import write_atomically
+from dtmarl.evaluation.statistics import mean_estimate
+from dtmarl.evaluation.table import per_cent
 from dtmarl.physics.context import context_library
 from dtmarl.twin import generator, store
 
@@ -49,7 +53,7 @@ SEED = 20
 def run_variant(
     base: BaseNetwork, uploads: int, changes: dict[str, Any], users: int, steps: int, threads: int
 ) -> dict[str, Any]:
-    """Accuracies before any update and after each, averaged over users, [steps] each."""
+    """Accuracies of each user before any update and after each, [users][steps]."""
     config = dtmarl.scenario("paper-v0")
     library = context_library(config.learning)
     recipe = {k: v for k, v in changes.items() if k in asdict(RECIPES["incremental"])}
@@ -61,56 +65,85 @@ def run_variant(
     noise = rng.standard_normal((steps + 1, 1, users, num_classes))
     recall = engine.initial_recall(noise[0])
     counts = np.zeros((1, users, num_classes))
-    rows: dict[str, list[float]] = {name: [] for name in FIGURES}
+    alike = np.full(num_classes, 1.0 / num_classes)
+    rows: dict[str, list[Any]] = {name: [] for name in FIGURES}
     started = time.perf_counter()
     for step in range(steps):
         now, coming = mixes[None, :, step], mixes[None, :, step + 1]
         twin_mix = generator.generated_mix(store.class_mix(counts), library)
         if changes.get("uniform"):
-            twin_mix = np.full_like(twin_mix, 1.0 / num_classes)
+            twin_mix = np.zeros_like(twin_mix) + alike
         real = changes.get("real", 1.0) * uploads * now
         recall = engine.update(
             recall, real, changes.get("twin", 1.0) * uploads * twin_mix, noise[step + 1]
         )
         counts = store.add_images(counts, real, config.twin.store_images)
-        rows["context"].append(float((recall * now).sum(-1).mean()))
-        rows["next_context"].append(float((recall * coming).sum(-1).mean()))
-        rows["all_classes"].append(float(recall.mean()))
+        for name, mix in (("context", now), ("next_context", coming), ("all_classes", alike)):
+            rows[name].append((recall * mix).sum(-1)[0])
+    base_recall = np.array(engine.base_recall)
     untrained = {
-        "context": float((np.array(engine.base_recall) * mixes[:, :steps]).sum(-1).mean()),
-        "next_context": float((np.array(engine.base_recall) * mixes[:, 1:]).sum(-1).mean()),
-        "all_classes": float(np.mean(engine.base_recall)),
+        "context": (base_recall * mixes[:, :steps]).sum(-1),
+        "next_context": (base_recall * mixes[:, 1:]).sum(-1),
+        "all_classes": np.full((users, steps), base_recall.mean()),
     }
     seconds = round(time.perf_counter() - started, 1)
-    return {"after": rows, "untrained": untrained, "seconds": seconds}
+    return {
+        "after": {
+            name: np.stack(values, axis=1).round(4).tolist() for name, values in rows.items()
+        },
+        "untrained": {name: values.round(4).tolist() for name, values in untrained.items()},
+        "seconds": seconds,
+    }
 
 
 def to_markdown(results: dict[str, Any]) -> str:
-    """Means over the steps, in per cent."""
+    """Means over steps and users, and differences from the default paired by user, in per cent."""
     lines = [
-        "| uploads | variant | its context (%) | the next context (%) | all classes (%) |",
+        "| images | variant | its context (%) | the next context (%) | all classes (%) |",
         "|---|---|---|---|---|",
     ]
     for size, variants in results["uploads"].items():
-        for number, (name, result) in enumerate(variants.items()):
-            if number == 0:
-                cells = " | ".join(f"{100 * result['untrained'][f]:.1f}" for f in FIGURES)
-                lines.append(f"| {size} | never retrained | {cells} |")
-            cells = " | ".join(f"{100 * np.mean(result['after'][f]):.1f}" for f in FIGURES)
-            lines.append(f"| {size} ({UPLOADS[size]}) | {name} | {cells} |")
+        if not variants:
+            continue
+        default = variants["default"]
+
+        def by_user(values: Any) -> np.ndarray:
+            return np.array(values).mean(axis=1)
+
+        shown = {"never retrained": default["untrained"]}
+        shown |= {name: result["after"] for name, result in variants.items()}
+        for name, figures in shown.items():
+            cells = []
+            for figure in FIGURES:
+                mine = by_user(figures[figure])
+                cell = f"{100 * mine.mean():.1f}"
+                if name != "default":
+                    gap = mean_estimate(mine - by_user(default["after"][figure]))
+                    cell += f" ({per_cent(gap)})"
+                cells.append(cell)
+            lines.append(f"| {size} ({UPLOADS[size]}) | {name} | {' | '.join(cells)} |")
+    origin = results["origin"]
+    lines += ["", f"{origin['users']} users, {origin['steps']} contexts each; in brackets the "]
+    lines[-1] += "difference from the default in points, paired by user, with its 95 % interval."
     return "\n".join(lines) + "\n"
 
 
 def main() -> int:
     """Run what is missing, write after each variant, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--base", type=Path, required=True)
-    parser.add_argument("--users", type=int, default=3)
-    parser.add_argument("--steps", type=int, default=5)
+    parser.add_argument("--base", type=Path, help="base folder; needed to run")
+    parser.add_argument("--users", type=int, default=6)
+    parser.add_argument("--steps", type=int, default=3)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--show", type=Path, metavar="FILE", help="show it, run nothing")
     options = parser.parse_args()
+    if options.show is None and options.base is None:
+        parser.error("expected --base FOLDER, as train/train_base.py writes it, or --show FILE")
     try:
+        if options.show is not None:
+            print(to_markdown(json.loads(options.show.read_text())), end="")
+            return 0
         base = load_base(options.base)
         origin = {
             "weights_sha256": base.report["weights_sha256"],
@@ -133,6 +166,8 @@ def main() -> int:
                 results["uploads"][size][name] = result
                 write_atomically(options.out, json.dumps(results, indent=1) + "\n")
                 print(f"{size}, {name}: {result['seconds']:.0f} s", file=sys.stderr, flush=True)
+    except (KeyError, TypeError) as error:
+        parser.error(f"{options.show or options.out}: expected results of this program: {error!r}")
     except (ValueError, OSError) as error:
         parser.error(str(error))
     print(to_markdown(results), end="")

@@ -1,23 +1,23 @@
 """The profile engine beside the real one: the same seeds, schemes and agents under both.
 
-    python eval/validate_profile.py --real eval/results/real_retraining.json --out FILE.json
+    python eval/validate_profile.py [--real FILE.json] [--replica FILE.json] [--pictures docs]
+    python eval/validate_profile.py --show FILE.json    # plays nothing
 
-Reads episodes that ``eval/real_retraining.py`` played with real networks, plays each of them again
-with the profile, and compares accuracy, retrain decisions and break-outs user by user. Also feeds
-every real retraining to the profile by itself: the error of one update, without its consequences.
-Each comparison is made with the packaged profile, and with its base recall replaced by the one
-measured on the real engine's test images, which takes the error of that small sample away.
-``--replica`` names real episodes of another ``--training-seed``: how far the real engine agrees
-with itself in the same worlds is what a profile can reach.
+Reads episodes that ``eval/real_retraining.py`` played with real networks, none of which the profile
+was fitted to, plays each of them again with the profile, and compares accuracy, retrain decisions
+and break-outs user by user. Also feeds every real retraining to the profile by itself: the error of
+one update, without its consequences. ``--replica`` names real episodes of another
+``--training-seed``: how far the real engine agrees with itself in the same worlds is what a profile
+can reach.
 """
 
 from __future__ import annotations
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,14 @@ import numpy as np
 
 import dtmarl
 from dtmarl.accuracy.profile import ProfileEngine
+from dtmarl.accuracy.recording import TRACES, read_episodes
 from dtmarl.config import ScenarioConfig
 from dtmarl.evaluation.files import write_atomically
-from dtmarl.evaluation.statistics import mean_estimate
+from dtmarl.evaluation.statistics import mean_estimate, mean_interval
 from dtmarl.evaluation.traces import trace
 
-RESULTS = Path(__file__).parent / "results" / "profile_validation.json"
+REAL = Path(__file__).parent / "results" / "real_retraining.json"
+RESULTS = REAL.with_name("profile_validation.json")
 FIGURES = {
     "accuracy_error": "mean absolute difference of accuracy, user-slots",
     "curve_error": "the same of the users' mean, slot by slot",
@@ -47,25 +49,13 @@ FIGURES = {
     "update_accuracy_error": "one update: mean absolute error of accuracy on the trained mix",
     "update_accuracy_change": "one update: mean absolute change of that accuracy, for scale",
 }
-TRACES = ("present", "accuracy", "breakout", "retrain")
 Run = dict[str, Any]
 
 
-def read_runs(path: Path) -> tuple[dict[str, Any], list[Run]]:
-    """Origin and episodes of a file that ``eval/real_retraining.py`` wrote.
-
-    Raises:
-        ValueError: it is not one, or has no episode.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        origin, runs = content["origin"], content["runs"]
-        lengths = {len(run[name]) for run in runs for name in TRACES}
-        if len(lengths) != 1:
-            raise ValueError(f"expected episodes of one length, got {sorted(lengths)}")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: expected results of real_retraining.py: {error!r}") from error
-    return origin, runs
+def curve(run: Run) -> np.ndarray:
+    """Mean accuracy of the users of each slot, [T]."""
+    present = np.array(run["present"], float)
+    return np.asarray((np.array(run["accuracy"]) * present).sum(1) / present.sum(1))
 
 
 def compare(real: Run, fast: Run, slots_per_decision: int) -> dict[str, float]:
@@ -74,7 +64,7 @@ def compare(real: Run, fast: Run, slots_per_decision: int) -> dict[str, float]:
     values = [{name: np.array(run[name], float) for name in TRACES} for run in (real, fast)]
     mine, theirs = values
     gap = np.abs(mine["accuracy"] - theirs["accuracy"])[present]
-    curves = [(v["accuracy"] * present).sum(1) / present.sum(1) for v in values]
+    curves = [curve(run) for run in (real, fast)]
     decided = present[::slots_per_decision]
     retrain = [v["retrain"][::slots_per_decision][decided] for v in values]
     rates = [part.mean() for part in retrain]
@@ -120,22 +110,18 @@ def update_errors(runs: Sequence[Run], engine: ProfileEngine) -> dict[str, float
 def validate(
     origin: dict[str, Any], runs: Sequence[Run], replicas: Sequence[Run] = ()
 ) -> dict[str, Any]:
-    """By what is compared ("packaged", "rebased", "replica") and scheme: mean and interval."""
+    """By what is compared ("profile", "replica") and scheme: means and intervals, and curves."""
     config = ScenarioConfig().replace(**origin["scenario"])
-    packaged = ProfileEngine.load()
+    engine = ProfileEngine.load()
+    again = {(run["scheme"], run["seed"]): run for run in replicas}
     result: dict[str, Any] = {}
-    by_key = {(run["scheme"], run["seed"]): run for run in replicas}
-    for label in ("packaged", "rebased", *(["replica"] if replicas else [])):
+    for label in ("profile", *(["replica"] if replicas else [])):
         result[label] = {}
         for scheme in dict.fromkeys(run["scheme"] for run in runs):
             chosen = [run for run in runs if run["scheme"] == scheme]
-            engine = packaged
-            if label == "rebased":
-                kept = np.clip(chosen[0]["base_recall"], 1e-3, 1 - 1e-3)
-                engine = replace(packaged, base_recall=tuple(kept.tolist()))
             if label == "replica":
-                chosen = [run for run in chosen if (scheme, run["seed"]) in by_key]
-                others = [by_key[scheme, run["seed"]] for run in chosen]
+                chosen = [run for run in chosen if (scheme, run["seed"]) in again]
+                others = [again[scheme, run["seed"]] for run in chosen]
             else:
                 others = [
                     trace(config, origin["policy"], scheme, run["seed"], engine) for run in chosen
@@ -152,6 +138,10 @@ def validate(
                     for name in compared[0]
                 },
                 **({} if label == "replica" else update_errors(chosen, engine)),
+                "curves": {
+                    "real": np.round([curve(run) for run in chosen], 4).tolist(),
+                    label: np.round([curve(run) for run in others], 4).tolist(),
+                },
             }
     return result
 
@@ -159,42 +149,95 @@ def validate(
 def to_markdown(result: dict[str, Any]) -> str:
     """One table: figures by row, what is compared by column."""
     columns = [(label, scheme) for label, schemes in result.items() for scheme in schemes]
-    lines = ["| | " + " | ".join(f"{scheme}, {label}" for label, scheme in columns) + " |"]
-    lines.append("|---|" + "---|" * len(columns))
+    heads = [f"{s}, {label}, {len(result[label][s]['seeds'])} seeds" for label, s in columns]
+    lines = ["| | " + " | ".join(heads) + " |", "|---|" + "---|" * len(columns)]
     for name, meaning in FIGURES.items():
         cells = []
         for label, scheme in columns:
             value = result[label][scheme].get(name)
-            number = value["value"] if isinstance(value, dict) else value
-            cells.append("–" if number is None else f"{number:.3f}")
+            if isinstance(value, dict):
+                bounds = [value["low"], value["high"]]
+                shown = "" if None in bounds else " [{:.3f}, {:.3f}]".format(*bounds)
+                cells.append(f"{value['value']:.3f}{shown}")
+            else:
+                cells.append("–" if value is None else f"{value:.3f}")
         lines.append(f"| {meaning} | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def draw(result: dict[str, Any], path: Path) -> None:
+    """Accuracy over slots under both engines, a panel for each scheme, with 95 % bands."""
+    from matplotlib.figure import Figure
+
+    schemes = result["profile"]
+    rows = -(-len(schemes) // 2)
+    figure = Figure(figsize=(9.0, 2.9 * rows), layout="constrained")
+    panels = figure.subplots(rows, min(2, len(schemes)), sharey=True, sharex=True, squeeze=False)
+    for axes, (scheme, compared) in zip(panels.flat, schemes.items(), strict=False):
+        for name, colour, line in (("real", "#0072B2", "-"), ("profile", "#D55E00", "--")):
+            values = np.array(compared["curves"][name])
+            axes.plot(values.mean(0), line, color=colour, label=name)
+            low, high = mean_interval(values, num_resamples=1999)
+            if np.isfinite(low).all():
+                axes.fill_between(
+                    np.arange(len(low)), low, high, color=colour, alpha=0.14, linewidth=0
+                )
+        axes.set_title(f"{scheme}, {len(compared['seeds'])} seeds", fontsize=9, loc="left")
+    for axes in panels.flat[len(schemes) :]:
+        axes.set_visible(False)
+    for axes in panels[-1]:
+        axes.set_xlabel("slot")
+    for row in panels:
+        row[0].set_ylabel("accuracy")
+    panels[0, 0].legend(frameon=False, fontsize=9, ncols=2, loc="lower right")
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=130, metadata={"Software": None})
+    write_atomically(path, picture.getvalue())
+
+
+def run(options: argparse.Namespace) -> dict[str, Any]:
+    """Read the episodes and compare."""
+    real = read_episodes(options.real)
+    replicas: list[Run] = []
+    if options.replica is not None:
+        other = read_episodes(options.replica)
+        keys = real["origin"].keys() | other["origin"].keys()
+        differing = {k for k in keys if real["origin"].get(k) != other["origin"].get(k)}
+        if differing != {"training_seed"}:
+            raise ValueError(
+                f"{options.replica}: expected runs that differ in training_seed alone, they "
+                f"differ in {sorted(differing)}"
+            )
+        replicas = other["runs"]
+    return {
+        "figures": FIGURES,
+        "origin": real["origin"],
+        "engines": validate(real["origin"], real["runs"], replicas),
+    }
 
 
 def main() -> int:
     """Read, play, compare, write and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--real", type=Path, required=True, help="file of real_retraining.py")
+    parser.add_argument("--real", type=Path, default=REAL, help="file of real_retraining.py")
     parser.add_argument("--replica", type=Path, help="the same with another --training-seed")
     parser.add_argument("--out", type=Path, default=RESULTS)
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER", help="where to draw")
+    parser.add_argument("--show", type=Path, metavar="FILE", help="show it, play nothing")
     options = parser.parse_args()
     try:
-        origin, runs = read_runs(options.real)
-        replicas: list[Run] = []
-        if options.replica is not None:
-            replica_origin, replicas = read_runs(options.replica)
-            differing = {k for k in origin if origin[k] != replica_origin.get(k)}
-            if differing != {"training_seed"}:
-                raise ValueError(
-                    f"{options.replica}: expected runs that differ in training_seed alone, "
-                    f"they differ in {sorted(differing)}"
-                )
-        result = validate(origin, runs, replicas)
-        content = {"figures": FIGURES, "origin": origin, "profiles": result}
-        write_atomically(options.out, json.dumps(content, indent=1) + "\n")
+        if options.show is not None:
+            content = json.loads(options.show.read_text(encoding="utf-8"))
+        else:
+            content = run(options)
+            write_atomically(options.out, json.dumps(content) + "\n")
+        print(to_markdown(content["engines"]), end="")
+        if options.pictures is not None:
+            draw(content["engines"], options.pictures / "real_retraining_profile.png")
+    except (KeyError, TypeError) as error:
+        parser.error(f"{options.show}: expected results of this program: {error!r}")
     except (ValueError, OSError) as error:
         parser.error(str(error))
-    print(to_markdown(result), end="")
     return 0
 
 

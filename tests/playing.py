@@ -11,6 +11,18 @@ from dtmarl import scenario
 from dtmarl.policies import policy
 from dtmarl.testing import trees
 
+PERFECT_TWIN = {
+    "sync_period_slots": 1,
+    "sync_delay_slots": 0,
+    "sync_loss": 0.0,
+    "position_noise_m": 0.0,
+    "gain_noise_db": 0.0,
+    "gain_memory": 0.0,
+    "task_noise": 0.0,
+    "task_loss": 0.0,
+}
+"""Fields of a twin that knows every slot as it is."""
+
 
 class Slot(NamedTuple):
     """What a reset (`actions` empty) or a step gave."""

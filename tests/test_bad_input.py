@@ -153,7 +153,7 @@ MAKING = {
     ),
     "an unknown controller": (
         lambda: dtmarl.parallel_env(controller="manual"),
-        "controller: expected one of ['proposed', 'single-timescale', "
+        "controller: expected one of ['planned', 'proposed', 'single-timescale', "
         "'without-incremental', 'without-twin'], got 'manual'",
     ),
     "an object that is no controller": (

@@ -25,14 +25,12 @@ from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 import torchvision
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
+from dtmarl.accuracy.base_network import choose_device, load_base
 from dtmarl.accuracy.classifier import (
     BATCH_NORM_MODES,
     CLASSES,
@@ -205,21 +203,6 @@ def read_results(path: Path, provenance: dict[str, Any]) -> list[dict[str, Any]]
     return records
 
 
-def load_base(base: Path) -> tuple[dict[str, Any], dict[str, np.ndarray], dict[str, Any]]:
-    """Read weights, image arrays and report that ``train_base.py`` wrote."""
-    for name in ("base.safetensors", "images.npz", "base.json"):
-        if not (base / name).is_file():
-            raise FileNotFoundError(f"{base / name} is missing: run train/train_base.py first")
-    try:
-        weights = load_file(base / "base.safetensors")
-        with np.load(base / "images.npz", allow_pickle=False) as stored:
-            arrays = {name: stored[name] for name in stored.files}
-        report = json.loads((base / "base.json").read_text())
-    except (SafetensorError, ValueError, OSError, EOFError, BadZipFile) as error:
-        raise ValueError(f"{base}: corrupt base files ({error})") from error
-    return weights, arrays, report
-
-
 @dataclass(frozen=True)
 class Bench:
     """What every measurement needs: base weights, unseen images, test images."""
@@ -233,8 +216,8 @@ class Bench:
 
 def open_bench(base: Path, device: torch.device) -> Bench:
     """Set up from the files of ``train_base.py``; the test images are a fixed, balanced part."""
-    weights, arrays, report = load_base(base)
-    labels = arrays["test_labels"]
+    loaded = load_base(base)
+    labels = loaded.images.test_labels
     rng = np.random.default_rng(TEST_SEED)
     chosen = np.concatenate(
         [
@@ -242,17 +225,17 @@ def open_bench(base: Path, device: torch.device) -> Bench:
             for k in range(len(CLASSES))
         ]
     )
-    test_images = arrays["test_images"][chosen]
+    test_images = loaded.images.test_images[chosen]
     test = (torch.from_numpy(test_images), torch.from_numpy(labels[chosen]))
     network = build_network()
-    network.load_state_dict(weights)
+    network.load_state_dict(loaded.weights)
     base_recall = recall_per_class(network.to(device), *test)
     provenance = {
-        "base": report,
+        "base": loaded.report,
         "base_recall_subset": [round(value, 4) for value in base_recall],
         "test_per_class": TEST_PER_CLASS,
         "test_sha256": hashlib.sha256(test_images.tobytes()).hexdigest(),
-        "weights_sha256": hashlib.sha256((base / "base.safetensors").read_bytes()).hexdigest(),
+        "weights_sha256": loaded.report["weights_sha256"],
         "recipe": RECIPE,
         "torch": torch.__version__,
         "torchvision": torchvision.__version__,
@@ -260,8 +243,8 @@ def open_bench(base: Path, device: torch.device) -> Bench:
         "device": str(device),
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
-    pool = Pool(arrays["pool_images"], arrays["pool_labels"])
-    return Bench(weights, pool, test, base_recall, provenance)
+    pool = Pool(loaded.images.pool_images, loaded.images.pool_labels)
+    return Bench(loaded.weights, pool, test, base_recall, provenance)
 
 
 def run_chain(chain: Chain, bench: Bench, device: torch.device) -> list[dict[str, Any]]:
@@ -328,11 +311,6 @@ def run_chain(chain: Chain, bench: Bench, device: torch.device) -> list[dict[str
 
 
 _bench: Bench  # of a worker process, set once by open_worker
-
-
-def choose_device() -> torch.device:
-    """CUDA if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def open_worker(base: Path, threads: int) -> None:

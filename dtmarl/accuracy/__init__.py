@@ -9,14 +9,21 @@ from dtmarl.backend import Array
 
 
 class AccuracyEngine(Protocol):
-    """Gives new models their recall and moves it when they are retrained."""
+    """Gives new models their recall and moves it when they are retrained.
+
+    Arrays are of either backend and come back as they went in; arguments are left alone.
+    """
 
     @property
     def base_recall(self) -> tuple[float, ...]:
         """Recall per class of the base network, K numbers in (0, 1)."""
 
     def initial_recall(self, noise: Array) -> Array:
-        """Recall [E, N, K] of newly deployed models; ``noise`` [E, N, K] is standard normal."""
+        """Recall of newly deployed models, [E, N, K] in [0, 1].
+
+        Args:
+            noise: [E, N, K] standard normal; all the randomness there is.
+        """
 
     def update(
         self,
@@ -27,14 +34,21 @@ class AccuracyEngine(Protocol):
         *,
         mode: str = "incremental",
     ) -> Array:
-        """Recall [E, N, K] after retraining on the given images of each class.
+        """Recall ρ′ after retraining, [E, N, K] in [0, 1].
 
         Args:
-            recall: [E, N, K] before.
-            real_samples: [E, N, K] uploaded images.
-            twin_samples: [E, N, K] generated images.
-            noise: [E, N, K] standard normal.
-            mode: ``"incremental"`` or ``"full"``.
+            recall: [E, N, K] recall ρ per class before; what the engine returned last.
+            real_samples: [E, N, K] uploaded images of each class.
+            twin_samples: [E, N, K] images of each class that the twin generates.
+            noise: [E, N, K] standard normal; all the randomness there is.
+            mode: ``"incremental"``, one pass from the user's present model, or ``"full"``,
+                several passes that forget it.
+
+        Returns:
+            Bit for bit ``recall`` for users without any image.
+
+        Raises:
+            ValueError: ``mode`` is neither of the two.
         """
 
 

@@ -13,6 +13,7 @@ import os
 import platform
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dtmarl.accuracy.base_training import BaseRecipe, train, write_whole
-from dtmarl.accuracy.classifier import CLASSES, confusion_matrix
+from dtmarl.accuracy.classifier import (
+    CLASSES,
+    build_network,
+    confusion_matrix,
+    predicted_classes,
+)
 from dtmarl.accuracy.images import (
     DIGITS,
     SPLIT_SEED,
@@ -32,9 +38,14 @@ from dtmarl.accuracy.images import (
     read_images,
     save_images,
 )
+from dtmarl.accuracy.training import in_threads
+from dtmarl.backend import Array
 
 FOLDER_VARIABLE = "DTMARL_BASE_NETWORK"
 """Environment variable that names the base folder to use."""
+
+TEST_PART = 1000
+"""Images that a thread takes at a time where the base network is tested on all of them."""
 
 DIGITS_RECIPE = BaseRecipe(epochs=3, batch=32, peak_learning_rate=0.02)
 
@@ -46,6 +57,17 @@ class BaseNetwork:
     weights: dict[str, Any]
     images: ImageSplits
     report: dict[str, Any]
+
+    @cached_property
+    def known_mask(self) -> Array:
+        """Test images [n] whose class the base network names correctly, bool."""
+        network = build_network()
+        network.load_state_dict(self.weights)
+        network.to(choose_device())
+        parts = torch.from_numpy(self.images.test_images).split(TEST_PART)
+        tasks = [partial(predicted_classes, network, part) for part in parts]
+        predicted = in_threads(tasks, 1 if torch.cuda.is_available() else torch.get_num_threads())
+        return np.asarray(torch.cat(predicted).numpy() == self.images.test_labels)
 
 
 def default_folder() -> Path:

@@ -140,21 +140,32 @@ def train_pass(
     return loss_sum / len(labels)
 
 
-def confusion_matrix(network: Any, images: Any, labels: Any) -> Any:
-    """How many images of each class (row) the network takes for each class (column), [K, K].
+def predicted_classes(network: Any, images: Any) -> Any:
+    """Class that the network takes each image for, [n] int64.
 
     Args:
         network: evaluated in bfloat16 autocast with its stored batch-norm statistics.
         images: [n, 32, 32, 3] uint8 CPU tensor.
-        labels: [n] int64 CPU tensor.
     """
     device = next(network.parameters()).device
     network.eval()
     with torch.no_grad(), torch.autocast(device.type, torch.bfloat16):
-        predicted = torch.cat(
-            [network(to_input(part, device)).argmax(1).cpu() for part in images.split(500)]
+        return torch.cat(
+            [network(to_input(part, device)).argmax(1).cpu() for part in images.split(250)]
         )
-    cells = torch.bincount(labels * len(CLASSES) + predicted, minlength=len(CLASSES) ** 2)
+
+
+def confusion_matrix(network: Any, images: Any, labels: Any) -> Any:
+    """How many images of each class (row) the network takes for each class (column), [K, K].
+
+    Args:
+        network: as for `predicted_classes`.
+        images: [n, 32, 32, 3] uint8 CPU tensor.
+        labels: [n] int64 CPU tensor.
+    """
+    cells = torch.bincount(
+        labels * len(CLASSES) + predicted_classes(network, images), minlength=len(CLASSES) ** 2
+    )
     return cells.reshape(len(CLASSES), len(CLASSES))
 
 
@@ -162,7 +173,7 @@ def recall_per_class(network: Any, images: Any, labels: Any) -> tuple[float, ...
     """Share of each class's images that the network names correctly.
 
     Args:
-        network: as for `confusion_matrix`.
+        network: as for `predicted_classes`.
         images: [n, 32, 32, 3] uint8 CPU tensor.
         labels: [n] int64 CPU tensor; every class must occur.
     """

@@ -100,8 +100,17 @@ def save_images(path: Path, images: ImageSplits) -> None:
         np.savez(file, **{field.name: getattr(images, field.name) for field in fields(images)})
 
 
-def balanced_subset(labels: Array, per_class: int, seed: int) -> Array:
-    """Indices [K · per_class] of as many images of each class, class by class.
+def representative_subset(labels: Array, known_mask: Array, per_class: int, seed: int) -> Array:
+    """Indices [K · per_class] of as many images of each class, as hard to tell as all of them.
+
+    Of each class as large a share is known as among all its images, so that a small sample is not
+    easier or harder than the whole by chance.
+
+    Args:
+        labels: [n] int64 class of each image.
+        known_mask: [n] bool, True where a reference network names the class correctly.
+        per_class: images of each class.
+        seed: of the choice.
 
     Raises:
         ValueError: a class has fewer.
@@ -114,7 +123,10 @@ def balanced_subset(labels: Array, per_class: int, seed: int) -> Array:
             raise ValueError(
                 f"expected at least {per_class} images of class {k}, got {len(members)}"
             )
-        chosen.append(rng.choice(members, per_class, replace=False))
+        known = known_mask[members]
+        num_known = round(per_class * float(known.mean()))
+        for part, count in ((members[known], num_known), (members[~known], per_class - num_known)):
+            chosen.append(rng.choice(part, count, replace=False))
     return np.concatenate(chosen)
 
 

@@ -7,10 +7,12 @@ For a class k with current logit ``l_k = ln(ρ_k / (1 − ρ_k))`` and base logi
     o_k  = Σ_j W_kj m_j                       images of k's rivals, the classes it is mistaken for
     κ_k  = 1 − exp(−((m_k + o_k) / n₀)^γ)     how far the update gets
     τ_k  = β_k + a + b ln((m_k + ε n) / (o_k + ε n))              where it goes
-    l′_k = l_k + κ_k (τ_k − l_k) + √κ_k σ z_k                     z_k standard normal
+    l′_k = l_k + κ_k (τ_k − l_k) + √κ_k σ ζ_k                     luck of the run
+    ζ_k  = (z_k − ω Σ_j W_kj z_j) / √(1 + ω² Σ_j W_kj²)           z_k standard normal
 
 So a class gains from its own images and loses to those of its rivals; a class that neither concerns
-stays. W, with rows that sum to 1, is how the base network's errors spread.
+stays, and one that is lucky is so at its rivals' cost. W, with rows that sum to 1, is how the base
+network's errors spread. Every user starts with the base network.
 
 Full retraining forgets the current model: it starts from the base weights (``l_k = β_k``) or from
 random ones (``l_k = logit(RECALL_LIMIT)``, nothing recognised), with coefficients of its own.
@@ -30,12 +32,12 @@ from array_api_compat import device
 
 from dtmarl.backend import Array, namespace
 
-FORMAT = 1
+FORMAT = 2
 RECALL_LIMIT = 1.0 / 600.0
 """Recall is taken to lie this far from 0 and 1 at least: half the measurements' resolution."""
 UPDATE_KINDS = ("incremental", "full-base", "full-scratch")
 _POSITIVE = ("samples_scale", "samples_exponent", "share_floor")
-_NOT_NEGATIVE = ("twin_weight", "residual_std")
+_NOT_NEGATIVE = ("twin_weight", "luck_std", "rivalry")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +50,8 @@ class UpdateCoefficients:
     shift: float  # a
     share_slope: float  # b
     share_floor: float  # ε
-    residual_std: float  # σ, in logit
+    luck_std: float  # σ, in logit
+    rivalry: float  # ω
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -102,9 +105,25 @@ def moved_logit(
     return start + reach * (target - start), reach
 
 
+def luck(noise: Array, rivals: Array, rivalry: float) -> Array:
+    """Standard normal ζ [..., K] that classes win from their rivals, by the module's formula.
+
+    Args:
+        noise: [..., K] standard normal and independent, z.
+        rivals: [K, K] matrix W.
+        rivalry: ω.
+    """
+    xp = namespace(noise)
+    lost = xp.sum(rivals * noise[..., None, :], axis=-1)
+    scale = xp.sqrt(1.0 + rivalry**2 * xp.sum(rivals**2, axis=-1))
+    return (noise - rivalry * lost) / scale
+
+
 @dataclass(frozen=True)
 class ProfileEngine:
     """Accuracy engine with measured coefficients; see the module's formulas.
+
+    What its methods take and promise stands in `dtmarl.accuracy.AccuracyEngine`.
 
     >>> import numpy as np
     >>> engine = ProfileEngine.load()
@@ -118,7 +137,6 @@ class ProfileEngine:
 
     base_recall: tuple[float, ...]
     rivals: tuple[tuple[float, ...], ...]
-    initial_std: float
     coefficients: dict[str, UpdateCoefficients]
     full_start: str = "base"
 
@@ -132,8 +150,6 @@ class ProfileEngine:
             len(row) != k or min(row) < 0.0 or abs(sum(row) - 1.0) > 1e-3 for row in self.rivals
         ):
             raise ValueError(f"rivals: expected {k} rows of {k} shares that sum to 1")
-        if not 0.0 <= self.initial_std < math.inf:
-            raise ValueError(f"initial_std: expected zero or more, got {self.initial_std}")
         if set(self.coefficients) != set(UPDATE_KINDS):
             raise ValueError(
                 f"coefficients: expected the kinds {UPDATE_KINDS}, got {tuple(self.coefficients)}"
@@ -176,7 +192,6 @@ class ProfileEngine:
             return cls(
                 base_recall=tuple(float(value) for value in stored["base_recall"]),
                 rivals=tuple(tuple(float(w) for w in row) for row in stored["rivals"]),
-                initial_std=float(stored["initial_std"]),
                 coefficients={
                     kind: UpdateCoefficients(**values)
                     for kind, values in stored["coefficients"].items()
@@ -189,17 +204,10 @@ class ProfileEngine:
             raise ValueError(f"an entry has the wrong form: {error}") from error
 
     def initial_recall(self, noise: Array) -> Array:
-        """Recall ρ of newly deployed models: the base network's, scattered from user to user.
-
-        Args:
-            noise: [E, N, K] standard normal.
-
-        Returns:
-            [E, N, K] in (0, 1).
-        """
+        """The base network's recall for every user, [E, N, K]."""
         xp = namespace(noise)
-        base = logit(xp.asarray(self.base_recall, dtype=noise.dtype, device=device(noise)))
-        return _recall(base + self.initial_std * noise)
+        base = xp.asarray(self.base_recall, dtype=noise.dtype, device=device(noise))
+        return base + xp.zeros_like(noise)
 
     def update(
         self,
@@ -210,22 +218,7 @@ class ProfileEngine:
         *,
         mode: str = "incremental",
     ) -> Array:
-        """Recall ρ′ after retraining on the given images.
-
-        Args:
-            recall: [E, N, K] per-class recall ρ before.
-            real_samples: [E, N, K] uploaded images of each class.
-            twin_samples: [E, N, K] generated images of each class.
-            noise: [E, N, K] standard normal, what differs from run to run.
-            mode: ``"incremental"``, one pass from the current model, or ``"full"``, several
-                passes from `full_start`.
-
-        Returns:
-            [E, N, K] in (0, 1); bit for bit ``recall`` for users without any image.
-
-        Raises:
-            ValueError: If ``mode`` is neither of the two.
-        """
+        """Recall after retraining; full retraining starts from `full_start`."""
         xp = namespace(recall)
         constant = {"dtype": recall.dtype, "device": device(recall)}
         base = logit(xp.asarray(self.base_recall, **constant))
@@ -240,7 +233,8 @@ class ProfileEngine:
         c = self.coefficients[kind]
         rivals = xp.asarray(self.rivals, **constant)
         moved, reach = moved_logit(start, base, rivals, real_samples, twin_samples, c)
-        updated = _recall(moved + c.residual_std * xp.sqrt(reach) * noise)
+        scatter = c.luck_std * xp.sqrt(reach) * luck(noise, rivals, c.rivalry)
+        updated = _recall(moved + scatter)
         return xp.where(reach > 0.0, updated, recall)
 
 

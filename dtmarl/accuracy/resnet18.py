@@ -2,9 +2,9 @@
 
 A retraining draws the uploaded images from a pool that the base network has not seen and the twin's
 from the user's store, these uploads included, trains, and measures recall per class on test images.
-Two things hold forgetting back at no cost: the twin's images replay the store, and steps are small
-and without momentum. Batch-norm keeps the base network's statistics, with which few images teach
-more; tuned statistics forget less but hardly learn (`eval/update_choices.py`).
+Two things hold forgetting back: the twin's images replay the store, and steps are small and without
+momentum. Batch-norm keeps the base network's statistics, without which a few hundred images teach
+nothing. `eval/update_choices.py` measures each choice.
 
 The engine holds the networks, so one engine serves one environment. What it does is a function of
 the noise it is given: on CPU each user is trained in one thread, several users at a time, and the
@@ -27,7 +27,7 @@ from array_api_compat import device as device_of
 
 from dtmarl.accuracy.base_network import BaseNetwork, choose_device, load_base
 from dtmarl.accuracy.classifier import CLASSES, build_network, recall_per_class
-from dtmarl.accuracy.images import balanced_subset
+from dtmarl.accuracy.images import representative_subset
 from dtmarl.accuracy.samples import (
     Generator,
     Resampling,
@@ -60,12 +60,14 @@ class _Retrained(NamedTuple):
 
 
 class ResNet18Engine:
-    """Accuracy engine that trains; see `dtmarl.accuracy.AccuracyEngine` for what it promises.
+    """Accuracy engine that trains.
+
+    What its methods take and promise stands in `dtmarl.accuracy.AccuracyEngine`.
 
     Args:
         base: base network and images.
         test_per_class: test images of each class that recall is measured on; by default 100, or
-            all where the data set has fewer.
+            all where the data set has fewer. The base network scores on them as on all.
         store_capacity: images in each user's store.
         store_initial_per_class: images of each class that are in it from the start.
         recipes: by mode, as `dtmarl.accuracy.training.RECIPES`.
@@ -100,11 +102,6 @@ class ResNet18Engine:
                 raise ValueError(f"{name}: expected at least 1, got {value}")
         if set(recipes) != set(RECIPES):
             raise ValueError(f"recipes: expected the modes {set(RECIPES)}, got {set(recipes)}")
-        chosen = balanced_subset(images.test_labels, test_per_class, TEST_SEED)
-        self._test = (
-            torch.from_numpy(images.test_images[chosen]),
-            torch.from_numpy(images.test_labels[chosen]),
-        )
         per_class = [np.flatnonzero(images.pool_labels == k) for k in range(len(CLASSES))]
         kept = np.concatenate([members[:INCREMENTAL_PER_CLASS] for members in per_class])
         self._pool_images = images.pool_images[kept]
@@ -124,8 +121,16 @@ class ResNet18Engine:
         self._base = build_network()
         self._base.load_state_dict(base.weights)
         self._base.to(self._device)
-        [measured] = self._run([partial(recall_per_class, self._base, *self._test)])
-        self._base_recall: tuple[float, ...] = measured
+        chosen = representative_subset(
+            images.test_labels, base.known_mask, test_per_class, TEST_SEED
+        )
+        self._test = (
+            torch.from_numpy(images.test_images[chosen]),
+            torch.from_numpy(images.test_labels[chosen]),
+        )
+        self._base_recall = tuple(
+            base.known_mask[chosen].reshape(len(CLASSES), test_per_class).mean(axis=1).tolist()
+        )
         self._users: list[list[_User]] = []
         self._recall: Array = None
         self.seconds = {"training": 0.0, "testing": 0.0}
@@ -147,11 +152,7 @@ class ResNet18Engine:
         return self._base_recall
 
     def initial_recall(self, noise: Array) -> Array:
-        """Give every user the base network; returns its recall for all of them, [E, N, K].
-
-        Args:
-            noise: [E, N, K] standard normal; chooses what the stores hold at the start.
-        """
+        """Give every user the base network; the noise chooses what the stores start with."""
         each = np.full(len(CLASSES), self._store_initial_per_class)
         self._users = [
             [_User(None, draw_per_class(self._members, each, _rng(row))) for row in rows]
@@ -169,20 +170,13 @@ class ResNet18Engine:
         *,
         mode: str = "incremental",
     ) -> Array:
-        """Retrain and return the measured recall, [E, N, K].
+        """Retrain, and measure recall; counts are rounded to whole images.
 
-        Args:
-            recall: [E, N, K] what this engine returned last.
-            real_samples: [E, N, K] uploaded images of each class, rounded to whole ones.
-            twin_samples: [E, N, K] images of each class for the generator to make, likewise.
-            noise: [E, N, K] standard normal; seeds the choice of images, order and augmentation.
-            mode: ``"incremental"`` goes on from the user's network, ``"full"`` from the base one.
-
-        Returns:
-            [E, N, K] in [0, 1]; bit for bit ``recall`` for users without any image.
+        The noise seeds the choice of images, their order and augmentation. ``"full"`` starts from
+        the base network.
 
         Raises:
-            ValueError: ``mode`` is neither of the two, or ``recall`` is not that of the networks.
+            ValueError: ``mode`` is unknown, or ``recall`` is not that of the networks.
             FloatingPointError: training diverges.
         """
         if mode not in self._recipes:

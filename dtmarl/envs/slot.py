@@ -105,6 +105,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         self._ahead: Ahead | None = None
         self._decision_slot = -1
         self._outcome: SlotOutcome | None = None
+        self._action: Action | None = None
         self._acted: list[str] = []
         self._decision: FrameDecision | None = None
 
@@ -141,7 +142,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         self._state = dynamics.initial_state(self.config, self._engine, noise, self._frame_noise)
         self._ahead = None
         self._decision_slot = -1
-        self._outcome = self._decision = None
+        self._outcome = self._action = self._decision = None
         self.agents = self._present_agents()
         return self._observe(self.agents), {agent: {} for agent in self.agents}
 
@@ -208,7 +209,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
             raise RuntimeError(
                 f"step: slot {state.slot} starts a frame; expected begin_frame(decision) first"
             )
-        action = self.pack(actions)
+        self._action = action = self.pack(actions)
         next_slot = state.slot + 1
         frame_ends = next_slot % self.config.slots_per_frame == 0
         state, self._outcome = dynamics.step_slot(
@@ -276,6 +277,11 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
     def outcome(self) -> SlotOutcome | None:
         """What happened in the newest slot, arrays with E = 1; None right after a reset."""
         return self._outcome
+
+    @property
+    def action(self) -> Action | None:
+        """The weights that were played in the newest slot, held ones too; None after a reset."""
+        return self._action
 
     @property
     def decision(self) -> FrameDecision | None:

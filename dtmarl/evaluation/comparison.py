@@ -143,6 +143,7 @@ def to_json(reports: Sequence[Report]) -> str:
     for report in reports:
         row: dict[str, Any] = {
             "policy": report.provenance.policy,
+            "uses_truth": report.provenance.uses_truth,
             "controller": report.provenance.controller,
             "metrics": report.summary(),
         }

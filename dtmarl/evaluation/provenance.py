@@ -14,7 +14,7 @@ import numpy as np
 
 from dtmarl.config import ConfigGroup, ScenarioConfig
 from dtmarl.frame.controller import Controller
-from dtmarl.policies import POLICIES, Policy
+from dtmarl.policies import POLICIES, Policy, is_anchor
 
 _PACKAGE = Path(__file__).parents[1]
 
@@ -25,6 +25,7 @@ class Provenance:
 
     Attributes:
         policy: registered name, or module and class, or the policy's own `name`.
+        uses_truth: whether the policy acts on the true state: an anchor, not a competitor.
         controller: name of the scheme, or module and class.
         controller_settings: the scheme's fields; empty for other controllers.
         scenario: id of the scenario.
@@ -37,6 +38,7 @@ class Provenance:
     """
 
     policy: str
+    uses_truth: bool
     controller: str
     controller_settings: dict[str, Any]
     scenario: str
@@ -68,6 +70,7 @@ def provenance_of(
     settings = controller.to_dict() if isinstance(controller, ConfigGroup) else {}
     return Provenance(
         policy=policy if isinstance(policy, str) else _name(policy),
+        uses_truth=is_anchor(found_policy),
         controller=_name(controller),
         controller_settings=settings,
         scenario=config.id,

@@ -18,7 +18,7 @@ from dtmarl.evaluation.provenance import Provenance
 from dtmarl.evaluation.rollout import CURVES, METRICS, EpisodeRecord, episode_metrics
 from dtmarl.evaluation.statistics import Estimate, mean_estimate, mean_interval, ratio_estimate
 
-_FORMAT = "dtmarl-report-1"
+_FORMAT = "dtmarl-report-2"
 _BAND_RESAMPLES = 1999
 
 
@@ -64,6 +64,11 @@ class Report:
             per_seed={name: tuple(episode[name] for episode in metrics) for name in METRICS},
             curves=curves,
         )
+
+    @property
+    def policy_label(self) -> str:
+        """The policy for people; one that acts on the truth is marked."""
+        return self.provenance.policy + " (truth)" * self.provenance.uses_truth
 
     @property
     def seeds(self) -> tuple[int, ...]:
@@ -171,6 +176,8 @@ class Report:
             expected = {f.name for f in fields(Provenance)}
             if provenance.keys() != expected:
                 raise ValueError(f"its provenance has {sorted(provenance)}")
+            if not isinstance(provenance["uses_truth"], bool):
+                raise ValueError(f"its uses_truth is {provenance['uses_truth']!r}")
             provenance["seeds"] = tuple(int(seed) for seed in provenance["seeds"])
             config = ScenarioConfig.from_json(json.dumps(content["config"]))
             report = cls(

@@ -15,9 +15,12 @@ from tqdm import tqdm
 
 from dtmarl.backend import Array
 from dtmarl.config import ScenarioConfig
+from dtmarl.envs.frame import FrameEnv
 from dtmarl.envs.make import parallel_env
+from dtmarl.envs.slot import AgentDict
+from dtmarl.evaluation.bounds import episode_bounds
 from dtmarl.frame.controller import Controller
-from dtmarl.policies import Policy
+from dtmarl.policies import Policy, is_anchor
 from dtmarl.policies import policy as find_policy
 from dtmarl.scenarios import scenario as find_scenario
 
@@ -32,10 +35,21 @@ class EpisodeRecord(NamedTuple):
     breakout_rate: Array  # [T] share of the users whose accuracy constraint is violated
     retrain_rate: Array  # [T] share of the users under retraining
     handover_rate: Array  # [T] share of the users that move to a base station, per frame
+    slot_bound_s: Array  # [T] no action has less delay under the frame decision in force
+    clairvoyant_bound_s: Array  # [T] no association and action has less delay
+    expected_delay_s: Array  # [T] delay that the twin expects of the action that was played
 
 
-CURVES = ("system_delay_s", "accuracy", "breakout_rate", "retrain_rate", "handover_rate")
-"""The per-slot quantities of an `EpisodeRecord`."""
+CURVES = (
+    "system_delay_s",
+    "accuracy",
+    "breakout_rate",
+    "retrain_rate",
+    "handover_rate",
+    "slot_bound_s",
+    "clairvoyant_bound_s",
+)
+"""The per-slot quantities of an `EpisodeRecord` that reports keep."""
 
 METRICS = {
     "system_delay_s": "mean system delay of a slot, eq (11a)",
@@ -46,6 +60,12 @@ METRICS = {
     "breakout_jump": "largest rise of that share from one slot to the next",
     "retrain_rate": "share of user-frames under retraining",
     "handover_rate": "moves to another base station per user and frame",
+    "optimality_gap": "delay above the optimum of its slots, same frame decisions",
+    "clairvoyant_gap": "delay above a lower bound over all associations too",
+    "twin_gap": "delay above what the twin expects of the same actions",
+    "twin_error": "mean distance of the two, slot by slot, over the expected",
+    "slot_bound_s": "certified lower bound behind optimality_gap",
+    "clairvoyant_bound_s": "lower bound behind clairvoyant_gap",
 }
 """What `dtmarl.evaluate` reports for each episode, and what it is."""
 
@@ -70,18 +90,19 @@ def rollout(
     config = find_scenario(scenario)
     agent = find_policy(policy)
     env = parallel_env(config, controller=controller)
-    agent.reset(config, seed)
-    observations, _ = env.reset(seed=seed)
-    slots = []
+    observations = begin_episode(agent, env, seed)
+    slots, states, played = [], [], []
     before = None
     while env.agents:
-        association = env.unwrapped.snapshot.control.association_mask[0]
+        states.append(env.unwrapped.snapshot)
+        association = states[-1].control.association_mask[0]
         moved = np.zeros(config.max_users)
         if before is not None:
             moved = (association & ~before).any(axis=0) & before.any(axis=0)
         before = association
         actions = agent.act({name: observations[name] for name in env.agents})
         observations, *_ = env.step(actions)
+        played.append(env.unwrapped.action)
         outcome = env.unwrapped.outcome
         here = outcome.present_mask[0]
         slots.append(
@@ -95,7 +116,29 @@ def rollout(
                 moved[here].mean() * config.slots_per_frame,
             )
         )
-    return EpisodeRecord(seed, *np.asarray(slots, dtype=np.float64).T)
+    return EpisodeRecord(
+        seed,
+        *np.asarray(slots, dtype=np.float64).T,
+        **episode_bounds(config, states, played)._asdict(),
+    )
+
+
+def begin_episode(policy: Policy, env: FrameEnv, seed: int) -> AgentDict:
+    """Prepare policy and environment for an episode; only an anchor is shown the environment.
+
+    Args:
+        policy: of the agents.
+        env: of the episode.
+        seed: of the world and of the policy's own numbers.
+
+    Returns:
+        The first observations.
+    """
+    policy.reset(env.unwrapped.config, seed)
+    observations, _ = env.reset(seed=seed)
+    if is_anchor(policy):
+        policy.watch(env.unwrapped)
+    return observations
 
 
 def episode_metrics(record: EpisodeRecord) -> dict[str, float]:
@@ -110,7 +153,21 @@ def episode_metrics(record: EpisodeRecord) -> dict[str, float]:
         "breakout_jump": float(np.diff(record.breakout_rate).max(initial=0.0)),
         "retrain_rate": float((users * record.retrain_rate).sum()),
         "handover_rate": float((users * record.handover_rate).sum()),
+        "optimality_gap": _excess(record.system_delay_s, record.slot_bound_s),
+        "clairvoyant_gap": _excess(record.system_delay_s, record.clairvoyant_bound_s),
+        "twin_gap": _excess(record.system_delay_s, record.expected_delay_s),
+        "twin_error": float(
+            np.abs(record.system_delay_s - record.expected_delay_s).sum()
+            / record.expected_delay_s.sum()
+        ),
+        "slot_bound_s": float(record.slot_bound_s.mean()),
+        "clairvoyant_bound_s": float(record.clairvoyant_bound_s.mean()),
     }
+
+
+def _excess(delay_s: Array, reference_s: Array) -> float:
+    """Relative excess of an episode's delay: a ratio of sums, so that no short slot dominates."""
+    return float(delay_s.sum() / reference_s.sum() - 1.0)
 
 
 def rollouts(

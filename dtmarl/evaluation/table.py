@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 from dtmarl.evaluation.report import Report
@@ -21,7 +22,13 @@ _BLOCKS = (
         ("breakout_rate", "break-outs (%)", 18),
         ("retrain_rate", "retr.", 5),
     ),
+    (
+        ("optimality_gap", "optimality (%)", 18),
+        ("clairvoyant_gap", "clairvoyant (%)", 18),
+        ("twin_gap", "twin", 5),
+    ),
 )
+_GAPS = "Gaps: to the slots' optimum; to a bound over all associations; to what the twin expects"
 
 
 def is_share(metric: str) -> bool:
@@ -41,7 +48,7 @@ def number(value: float, *, like: float | None = None) -> str:
     if reference >= 1e5:
         return f"{value:.2e}"
     decimals = 0 if reference >= 100 else 1 if reference >= 10 else 2 if reference >= 1 else 3
-    return f"{value:.{decimals}f}"
+    return _rounded(value, decimals)
 
 
 def with_interval(estimate: Estimate) -> str:
@@ -57,15 +64,24 @@ def with_interval(estimate: Estimate) -> str:
 
 
 def per_cent(estimate: Estimate) -> str:
-    """A share and its interval in per cent, such as ``86.0 [85.1, 86.9]``."""
+    """A share and its interval in per cent, such as ``86.0 [85.1, 86.9]``.
+
+    >>> per_cent(Estimate(0.0012, 0.0009, 0.0016)), per_cent(Estimate(2.204, 1.996, 2.41))
+    ('0.1 [0.1, 0.2]', '220 [200, 241]')
+    """
     value, low, high = (100.0 * part for part in estimate)
-    if math.isnan(low) or math.isnan(high):
-        return f"{value:.1f}"
-    return f"{value:.1f} [{low:.1f}, {high:.1f}]"
+    decimals = 1 if abs(value) < 100.0 else 0
+    shown, *ends = (_rounded(part, decimals) for part in (value, low, high))
+    return shown if math.isnan(low) or math.isnan(high) else f"{shown} [{', '.join(ends)}]"
+
+
+def _rounded(value: float, decimals: int) -> str:
+    """The value with so many decimals, zero without a sign."""
+    return f"{round(value, decimals) + 0.0:.{decimals}f}"
 
 
 def comparison_table(reports: Sequence[Report]) -> str:
-    """Every report's means with 95 % intervals, in two blocks of rows."""
+    """Every report's means with 95 % intervals, in three blocks of rows."""
     lines = [_fitted(f"{_subject(reports[0])}, mean [95 % interval]", WIDTH)]
     for block in _BLOCKS:
         headings = [f"{title:<{width}}" for _, title, width in block]
@@ -80,7 +96,10 @@ def comparison_table(reports: Sequence[Report]) -> str:
                 else:
                     text = per_cent(estimate) if is_share(name) else with_interval(estimate)
                     cells.append(f"{text:<{width}}")
-            lines.append(_row(report.provenance.policy, report.provenance.controller, cells))
+            lines.append(_row(report.policy_label, report.provenance.controller, cells))
+    lines += ["", *textwrap.wrap(_GAPS, WIDTH)]
+    if any(report.provenance.uses_truth for report in reports):
+        lines.append("(truth): acts on the true state; an anchor, not a competitor")
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -88,7 +107,7 @@ def report_table(report: Report) -> str:
     """One report's metrics, one line each."""
     origin = report.provenance
     lines = [
-        _fitted(f"{origin.policy} / {origin.controller}", WIDTH),
+        _fitted(f"{report.policy_label} / {origin.controller}", WIDTH),
         _fitted(_subject(report), WIDTH),
         "",
         f"{'metric':<20}{'mean [95 % interval]':<24}",

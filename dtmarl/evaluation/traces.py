@@ -9,6 +9,7 @@ import numpy as np
 from dtmarl.accuracy import AccuracyEngine
 from dtmarl.config import ScenarioConfig
 from dtmarl.envs.make import parallel_env
+from dtmarl.evaluation.rollout import begin_episode
 from dtmarl.frame.controller import Controller
 from dtmarl.policies import Policy
 from dtmarl.policies import policy as find_policy
@@ -36,8 +37,7 @@ def trace(
     """
     env = parallel_env(config, controller=controller, accuracy=engine)
     agent = find_policy(policy)
-    agent.reset(config, seed)
-    observations, _ = env.reset(seed=seed)
+    observations = begin_episode(agent, env, seed)
     outcomes = []
     while env.agents:
         observations, *_ = env.step(agent.act({name: observations[name] for name in env.agents}))

@@ -10,6 +10,7 @@ import numpy as np
 from dtmarl.config import ConfigGroup, ScenarioConfig, choice
 from dtmarl.frame.association import SOLVERS
 from dtmarl.frame.association.problem import association_problem
+from dtmarl.frame.planned import Planned
 from dtmarl.physics import learning
 from dtmarl.types import UPDATE_PLANS, FrameDecision, TwinView
 
@@ -100,6 +101,9 @@ SCHEMES: dict[str, Scheme] = {
 }
 """The schemes of section IV by name."""
 
+CONTROLLERS: dict[str, Controller] = {**SCHEMES, "planned": Planned()}
+"""Everything that can be chosen by name: the schemes, and what goes beyond the paper."""
+
 
 def controller(which: str | Controller) -> Controller:
     """A controller from a scheme's name, or the controller itself.
@@ -108,9 +112,9 @@ def controller(which: str | Controller) -> Controller:
         ValueError: there is no scheme of this name, or the object is not a controller.
     """
     if isinstance(which, str):
-        if which not in SCHEMES:
-            raise ValueError(f"controller: expected one of {sorted(SCHEMES)}, got {which!r}")
-        return SCHEMES[which]
+        if which not in CONTROLLERS:
+            raise ValueError(f"controller: expected one of {sorted(CONTROLLERS)}, got {which!r}")
+        return CONTROLLERS[which]
     missing = [
         name
         for name in ("slots_per_decision", "holds_actions", "decide")

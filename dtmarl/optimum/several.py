@@ -3,8 +3,9 @@
 The slot is solved for given sets of links by `dtmarl.optimum.sweep`; which sets to use is the part
 that is not convex. Prices of the stations' compute are sought with every user free to choose the
 cheapest of all its sets; the sets chosen on the way are solved and the best kept. Then sets of
-single users are exchanged as long as that helps, where the bound says that it could. The prices
-give the bound, see `dtmarl.optimum.price_bound`.
+single users are exchanged as long as that helps, where the bound says that it could, and there the
+allocation found is polished without regard to sets (`dtmarl.optimum.polish`). The prices give the
+bound, see `dtmarl.optimum.price_bound`.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import NamedTuple
 from dtmarl.backend import Array
 from dtmarl.optimum.best_split import best_split, offload_delay_s
 from dtmarl.optimum.market import adjust, open_market
+from dtmarl.optimum.polish import polished
 from dtmarl.optimum.price_bound import cheapest_s
 from dtmarl.optimum.problem import divide, namespace, put_rows, total
 from dtmarl.optimum.stations import SET_LINKS, Links, compact_links, set_masks, whole_sets
@@ -140,6 +142,8 @@ def _solve(
             if not bool(xp.any(other.delay_s < point.delay_s)):
                 break
             point = _better(point, other)
+        delay, split, power = polished(some, point.power, unaided, free)
+        point = _better(point, point._replace(delay_s=delay, split=split, power=power))
         best = _Point(*(put_rows(wide, new, old) for new, old in zip(point, best, strict=True)))
     return few.to_stations(best.split), few.to_stations(best.power), bound
 

@@ -6,7 +6,6 @@ import copy
 import json
 import os
 import pickle
-import runpy
 import shutil
 import signal
 import subprocess
@@ -140,6 +139,24 @@ def test_full_retraining_forgets_what_came_before(base, case):
     spread = none + 6.0
     recall = moved.update(moved.initial_recall(noise[0]), spread, none, noise[0])
     assert (moved.update(recall, real, none, noise[1], mode="full") == expected).all()
+
+
+def test_another_generator_makes_the_twins_images(base, case):
+    real, twin, noise = (part[..., 2:, :] for part in case)
+    asked = []
+
+    class Grey:
+        def generate(self, images, labels, counts, rng):
+            asked.append((len(images), labels.tolist(), counts.tolist()))
+            classes = np.repeat(np.arange(len(counts)), counts)
+            return np.full((len(classes), *images.shape[1:]), 128, np.uint8), classes
+
+    engines = [ResNet18Engine(base, threads=1, generator=g, **OPTIONS) for g in (Grey(), None)]
+    after = [e.update(e.initial_recall(noise[0]), real, twin, noise[1]) for e in engines]
+    assert (after[0] != after[1]).any()
+    [(stored, labels, counts)] = asked
+    assert stored == len(labels) == 30 + round(real.sum())  # what it began with, and the upload
+    assert sum(counts) == round(twin.sum())
 
 
 def test_torch_arrays_give_the_same_numbers(base, case):
@@ -276,39 +293,6 @@ def test_delay_is_charged_the_work_that_training_takes():
     assert RECIPES["full"].passes == config.learning.full_passes
 
 
-@pytest.fixture(scope="module")
-def programs():
-    return {
-        name: runpy.run_path(str(ROOT / "eval" / f"{name}.py"))
-        for name in ("real_retraining", "validate_profile")
-    }
-
-
-@pytest.fixture(scope="module")
-def content(programs, folder):
-    """One short real episode in which everybody is retrained, as the program keeps it."""
-    real = programs["real_retraining"]
-    config = dtmarl.scenario("paper-v0").replace(
-        slots_per_frame=4,
-        frames_per_episode=2,
-        max_users=5,
-        learning={"accuracy_threshold": 1.0},  # everybody is due in every frame
-        traffic={"task_bytes_min": 2e6, "task_bytes_max": 4e6},
-    )
-    origin = real["describe"](config, "root-balanced", folder, 10, 0)
-    run = real["play"](origin, "proposed", 1, folder)
-    return {"origin": origin, "runs": [run]}
-
-
-def test_environment_runs_with_real_networks(content):
-    [run] = content["runs"]
-    assert np.shape(run["accuracy"]) == (8, 5)
-    assert {update["user"] for update in run["updates"]} == set(range(5))
-    first, *_, last = run["accuracy"]
-    assert first != last
-    assert run["training_seconds"] > 0
-
-
 def test_engine_is_found_by_its_name(folder, monkeypatch):
     monkeypatch.setenv("DTMARL_BASE_NETWORK", str(folder))
     env = dtmarl.parallel_env("paper-v0", accuracy="resnet18")
@@ -324,46 +308,6 @@ def test_engine_is_found_by_its_name(folder, monkeypatch):
 def test_core_package_imports_without_torch():
     code = "import sys, dtmarl; dtmarl.parallel_env('paper-v0'); sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
-
-
-def test_results_survive_and_are_not_played_again(programs, content, folder, tmp_path):
-    real = programs["real_retraining"]
-    path = tmp_path / "real.json"
-    real["write_results"](path, content)
-    again = real["read_results"](path)
-    assert again == json.loads(json.dumps(content))
-    real["run_missing"](again, path, [("proposed", 1)], folder, 1)
-    assert len(again["runs"]) == 1
-    assert "| proposed | 1 |" in real["to_markdown"](again)
-    real["draw"](again, tmp_path / "a.svg", "2a")
-    assert b"</svg>" in (tmp_path / "a.svg").read_bytes()
-    path.write_text(path.read_text()[:500])
-    with pytest.raises(ValueError, match=r"real\.json: expected results of this program"):
-        real["read_results"](path)
-
-
-def test_profile_is_compared_user_by_user(programs, content):
-    check = programs["validate_profile"]
-    [run] = content["runs"]
-    same = check["compare"](run, run, 4)
-    assert same["accuracy_error"] == 0.0
-    assert same["decision_agreement"] == same["breakout_agreement"] == 1.0
-    other = {**run, "accuracy": (np.array(run["accuracy"]) + 0.02).tolist()}
-    other["retrain"] = np.array(run["retrain"]).tolist()
-    for slot in range(4):
-        other["retrain"][slot][0] ^= 1
-    moved = check["compare"](run, other, 4)
-    assert moved["accuracy_error"] == pytest.approx(0.02)
-    assert moved["curve_error"] == pytest.approx(0.02)
-    assert moved["decision_agreement"] == pytest.approx(0.9)
-    result = check["validate"](content["origin"], content["runs"])
-    figures = result["rebased"]["proposed"]
-    assert 0.0 < figures["accuracy_error"]["value"] < 0.5
-    assert 0.0 < figures["update_recall_error"] < 0.5
-    assert figures["decision_agreement"]["value"] == 1.0  # everybody is always due here
-    assert "| mean accuracy, profile (or replica) |" in check["to_markdown"](result)
-    replica = check["validate"](content["origin"], content["runs"], content["runs"])["replica"]
-    assert replica["proposed"]["accuracy_error"]["value"] == 0.0
 
 
 def test_profile_engine_answers_the_same_calls(case):

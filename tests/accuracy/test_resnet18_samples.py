@@ -10,7 +10,7 @@ from PIL import Image
 
 from dtmarl.accuracy import images as images_module
 from dtmarl.accuracy.classifier import CLASSES
-from dtmarl.accuracy.images import balanced_subset, load_images, read_images, save_images
+from dtmarl.accuracy.images import load_images, read_images, representative_subset, save_images
 from dtmarl.accuracy.samples import Resampling, add_to_store, draw_per_class, whole_counts
 
 
@@ -67,6 +67,34 @@ def test_damaged_image_is_named(folder, monkeypatch):
     Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(damaged)
     with pytest.raises(ValueError, match=r"cat.1\.png.*32x32.*8, 8"):
         read_images(folder)
+
+
+def test_cifar_root_is_read_through_torchvision(tmp_path, monkeypatch):
+    class Stored:
+        def __init__(self, root, train):
+            assert root == str(tmp_path)
+            per_class = 5 if train else 2
+            self.targets = np.tile(np.arange(10), per_class).tolist()
+            self.data = np.arange(10 * per_class, dtype=np.uint8)[:, None, None, None]
+            self.data = self.data + np.zeros((1, 32, 32, 3), np.uint8)
+
+    monkeypatch.setattr(images_module.torchvision.datasets, "CIFAR10", Stored)
+    monkeypatch.setattr(images_module, "CIFAR_POOL_PER_CLASS", 1)
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    splits = read_images(tmp_path)
+    assert [len(splits.base_labels), len(splits.pool_labels), len(splits.test_labels)] == [
+        40, 10, 20,
+    ]  # fmt: skip
+    for part in ("base", "pool", "test"):
+        images, labels = (getattr(splits, f"{part}_{what}") for what in ("images", "labels"))
+        assert (images[:, 0, 0, 0] % 10 == labels).all()
+
+
+def test_damaged_cifar_files_are_named(tmp_path):
+    (tmp_path / "cifar-10-batches-py").mkdir()
+    (tmp_path / "cifar-10-batches-py" / "data_batch_1").write_bytes(b"no batch")
+    with pytest.raises(ValueError, match=r"cifar-10-batches-py: "):
+        read_images(tmp_path)
 
 
 def test_missing_data_say_what_was_expected(tmp_path):
@@ -149,9 +177,17 @@ def test_resampling_hands_a_missing_class_to_the_others():
     assert len(made) == len(classes) == 0
 
 
-def test_balanced_subset_asks_for_no_more_than_there_is(digits):
-    chosen = balanced_subset(digits.test_labels, 7, seed=1)
-    assert np.bincount(digits.test_labels[chosen]).tolist() == [7] * 10
-    assert len(set(chosen)) == 70
+def test_representative_subset_is_as_hard_as_the_whole(digits):
+    labels = digits.test_labels
+    known = np.random.default_rng(0).random(len(labels)) < np.linspace(0.2, 0.9, 10)[labels]
+    chosen = representative_subset(labels, known, 10, seed=1)
+    assert labels[chosen].tolist() == np.repeat(np.arange(10), 10).tolist()
+    assert len(set(chosen)) == 100
+    for k in range(10):
+        share = known[labels == k].mean()
+        assert abs(known[chosen][10 * k : 10 * k + 10].mean() - share) <= 0.05 + 1e-9
+    everything = representative_subset(labels, known, 40, seed=1)
+    assert sorted(everything) == list(range(len(labels)))
+    assert (representative_subset(labels, known, 10, seed=2) != chosen).any()
     with pytest.raises(ValueError, match="at least 41 images of class 0, got 40"):
-        balanced_subset(digits.test_labels, 41, seed=1)
+        representative_subset(labels, known, 41, seed=1)

@@ -5,7 +5,7 @@ import pytest
 import dtmarl
 from dtmarl.evaluation import comparison
 from dtmarl.evaluation.comparison import Entry, choose_entries, compare
-from dtmarl.evaluation.table import WIDTH, comparison_table, report_table
+from dtmarl.evaluation.table import WIDTH, comparison_table, per_cent, report_table
 
 SMALL = dtmarl.scenario("paper-v0").replace(frames_per_episode=2, slots_per_frame=3)
 ROWS = choose_entries(["local-only", "root-balanced"])
@@ -117,6 +117,30 @@ def test_json_has_differences_to_the_first_row(tmp_path):
     assert rows[1]["difference_to_first"]["accuracy"]["value"] == pytest.approx(
         reports[1].mean("accuracy") - reports[0].mean("accuracy")
     )
+
+
+def test_a_policy_that_acts_on_the_truth_is_marked(tmp_path):
+    rows = choose_entries(["twin-optimum", "oracle"])
+    reports = compare(rows, SMALL, seeds=[0, 1], out=tmp_path)
+    found = json.loads(comparison.to_json(reports))["rows"]
+    assert [row["uses_truth"] for row in found] == [False, True]
+    table = comparison_table(reports)
+    assert table.count("oracle (truth) proposed") == 3
+    assert "twin-optimum   proposed" in table
+    assert "not a competitor" in table
+    assert "not a competitor" not in comparison_table(reports[:1])
+    assert report_table(reports[1]).startswith("oracle (truth) / proposed")
+    assert [report.policy_label for report in reports] == ["twin-optimum", "oracle (truth)"]
+
+
+def test_gaps_are_in_table_and_json(tmp_path):
+    reports = compare(ROWS, SMALL, seeds=[0, 1, 2], out=tmp_path)
+    row = json.loads(comparison.to_json(reports))["rows"][1]
+    for name in ("optimality_gap", "clairvoyant_gap", "twin_gap"):
+        assert row["metrics"][name]["value"] == pytest.approx(reports[1].mean(name))
+        assert name in report_table(reports[1])
+    gap = per_cent(reports[1].estimate("optimality_gap"))
+    assert f"root-balanced  proposed            {gap}" in comparison_table(reports)
 
 
 def test_tables_fit_into_80_columns_and_name_every_row(tmp_path):

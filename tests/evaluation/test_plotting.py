@@ -37,6 +37,17 @@ def test_curves_show_every_report_the_threshold_and_the_frames(reports, tmp_path
         assert f"<!-- {label}" in text
 
 
+def test_a_single_report_is_drawn_above_its_bounds(tmp_path):
+    pytest.importorskip("matplotlib")
+    oracle = dtmarl.evaluate("oracle", SMALL, seeds=[0, 1])
+    one = plotting.plot_reports([oracle], tmp_path / "one.svg").read_text()
+    two = plotting.plot_reports([oracle, oracle], tmp_path / "two.svg").read_text()
+    assert "<!-- oracle (truth)" in one
+    for label in ("optimum, same frame decisions", "bound over all associations"):
+        assert f"<!-- {label}" in one
+        assert label not in two
+
+
 def test_one_seed_and_many_rows_can_be_drawn(tmp_path):
     pytest.importorskip("matplotlib")
     single = [

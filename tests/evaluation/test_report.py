@@ -72,6 +72,7 @@ def damage(**changes):
         damage(format="other"),
         damage(provenance={}),
         damage(provenance__seeds=[1, 4]),
+        damage(provenance__uses_truth="no"),
         damage(metrics__accuracy={}),
         damage(metrics__accuracy__per_seed=[0.1, "0.2", 0.3]),
         damage(metrics__accuracy__per_seed=[0.1, None, 0.3]),

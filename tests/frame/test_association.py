@@ -182,7 +182,8 @@ def test_an_empty_network_has_nothing_to_associate() -> None:
 
 @pytest.mark.parametrize("name", sorted(SOLVERS))
 def test_every_solver_gives_each_present_user_a_site(name: str) -> None:
-    env = dtmarl.raw_env("hotspot-v0")
+    # Up to forty users have too many associations to look at them all.
+    env = dtmarl.raw_env("paper-v0" if name == "enumerate" else "hotspot-v0")
     env.reset(seed=2)
     view = env.twin_view()
     problem = association_problem(env.config, view, np.zeros_like(view.mean_task_bytes))

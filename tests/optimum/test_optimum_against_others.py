@@ -7,7 +7,11 @@ import pytest
 from other_optimisers import by_evolution, by_grid, by_slsqp
 from slot_cases import KINDS, one_environment, random_problem
 
-from dtmarl.optimum import SlotOptimum, SlotProblem, sharing, slot_optimum
+from dtmarl.optimum import SlotOptimum, SlotProblem, sharing, slot_optimum, system_delay
+from dtmarl.optimum.best_split import best_split, offload_delay_s
+from dtmarl.optimum.polish import polished
+from dtmarl.optimum.problem import link_terms
+from dtmarl.optimum.stations import compact_links
 
 BEATEN = 1e-4
 GAP = 1e-5
@@ -114,7 +118,7 @@ def test_several_stations_bound_holds_and_point_is_good(kind: str) -> None:
         other = by_slsqp(problem, rng, num_starts=3)
         assert bound <= delay
         assert bound <= other * (1.0 + 1e-9)
-        assert delay <= other * 1.02
+        assert delay <= other * 1.005
     problem, delay, bound = solved(400, kind, 3, several=True)
     other = by_evolution(problem, 0)
     assert bound <= other * (1.0 + 1e-9)
@@ -126,6 +130,44 @@ def test_a_link_may_be_used_in_part() -> None:
     problem = random_problem(1, num_stations=2, num_users=2, kind="congested", several=True)
     other = by_slsqp(problem, np.random.default_rng(0), num_starts=8)
     assert slot_optimum(problem).delay_s[0] <= other * (1.0 + BEATEN)
+
+
+@pytest.mark.parametrize(
+    ("kind", "seed"),
+    [("migrating", 313), ("congested", 317), ("varied", 309), ("varied", 303), ("varied", 305)],
+)
+def test_links_are_used_in_part_where_it_pays(kind: str, seed: int) -> None:
+    # Solving given sets of links alone leaves SLSQP 0.1 to 3 % better here.
+    problem = random_problem(
+        seed, num_stations=2 + seed % 2, num_users=2 + seed % 4, kind=kind, several=True
+    )
+    other = by_slsqp(problem, np.random.default_rng(1), num_starts=6)
+    assert slot_optimum(problem).delay_s[0] <= other * (1.0 + BEATEN)
+
+
+def test_polishing_keeps_capacities_and_never_makes_it_worse() -> None:
+    for kind in KINDS:
+        problem = random_problem(
+            7, num_environments=8, num_stations=3, num_users=5, kind=kind, several=True
+        )
+        terms = link_terms(problem)
+        links = compact_links(*terms, problem.retrain_work)
+        free = problem.free_flop_per_s
+        number = np.maximum(links.station_total(links.usable_mask * 1.0), 1.0)
+        power = np.where(links.usable_mask, links.spread(free * (1 - 1e-9) / number), 0.0)
+        unaided = np.maximum(terms.local_s, terms.floor_s)
+        helped = links.usable_mask.any(axis=1)
+        before = offload_delay_s(links, best_split(links, power), power)
+        before = np.where(helped, before, unaided).sum(axis=-1)
+        delay, split, found = polished(links, power, unaided, free)
+        assert np.all(delay <= before)
+        assert np.mean(delay < before * 0.999) >= 0.25
+        assert np.all(links.station_total(found) <= free)
+        assert np.all(split.sum(axis=1) <= 1.0 + 1e-12)
+        assert (found >= 0.0).all()
+        point = system_delay(problem, links.to_stations(split), links.to_stations(found))
+        users = np.maximum(problem.user_mask.sum(axis=-1), 1)
+        np.testing.assert_allclose(point * users, delay, rtol=1e-12)
 
 
 def test_links_are_chosen_as_well_as_slsqp_chooses_them() -> None:

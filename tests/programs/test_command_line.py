@@ -116,6 +116,20 @@ def test_evaluate_finds_a_policy_where_it_is_called(workplace):
     assert max(map(len, result.stdout.splitlines())) <= 80
 
 
+def test_evaluate_reports_gaps_and_marks_an_anchor(capsys):
+    assert main(["evaluate", "oracle", "--seeds", "0:2"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith("oracle (truth) / proposed\n")
+    for name in ("optimality_gap      0.0 [0.0, 0.0] %", "clairvoyant_gap", "twin_gap"):
+        assert f"\n{name}" in printed
+    assert main(["evaluate", "twin-optimum", "--seeds", "0:2", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    assert content["provenance"]["uses_truth"] is False
+    for name in ("optimality_gap", "clairvoyant_gap", "twin_gap"):
+        metric = content["metrics"][name]
+        assert 0.0 < metric["low"] <= metric["value"] <= metric["high"]
+
+
 def test_compare_prints_a_table_and_leaves_files(tmp_path):
     pytest.importorskip("matplotlib")
     arguments = ("compare", "--policies", "local-only,random", "--seeds", "0:2")

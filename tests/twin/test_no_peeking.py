@@ -19,7 +19,7 @@ from dtmarl.policies import policy
 from dtmarl.types import Knowledge, Mirror, State
 
 SCENARIOS = ("paper-v0", "vehicular-v0", "outage-v0", "stale-twin-v0")
-POLICIES = ("root-balanced", "equal-balanced", "fixed-split")
+POLICIES = ("root-balanced", "equal-balanced", "fixed-split", "twin-optimum")
 
 
 def other(array: Any) -> Any:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from dtmarl.frame.association.algorithm_1 import algorithm_1
+from dtmarl.frame.association.enumeration import enumeration
+from dtmarl.frame.association.exact import exact
+from dtmarl.frame.association.local_search import local_search
 from dtmarl.frame.association.problem import AssociationProblem, AssociationResult
 from dtmarl.frame.association.rules import nearest, strongest
 
@@ -12,6 +15,9 @@ Solver = Callable[[AssociationProblem], AssociationResult]
 
 SOLVERS: dict[str, Solver] = {
     "algorithm-1": algorithm_1,
+    "exact": exact,
+    "local-search": local_search,
+    "enumerate": enumeration,
     "nearest": nearest,
     "strongest": strongest,
 }

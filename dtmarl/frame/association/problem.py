@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -19,6 +20,17 @@ UTILISATION = 0.5
 _NO_RATE = 1e-3  # bytes per second; only keeps a division finite
 
 
+class ExpectedSlot(NamedTuple):
+    """The mean slot of the coming frame as the twin expects it; see `frame_objective`."""
+
+    rate_bytes_per_s: Array  # [E, M, N]
+    task_bytes: Array  # [E, N]
+    overhead_bytes: Array  # [E, M, N] results, and a slot's part of what a new link moves
+    retrain_work: Array  # [E, N] c·w·δ
+    work_flop_per_byte: float
+    local_flop_per_s: float
+
+
 @dataclass(frozen=True, slots=True)
 class AssociationProblem:
     """What an association solver is given; built from the twin's view alone."""
@@ -29,6 +41,7 @@ class AssociationProblem:
     distance_m: Array  # [E, M, N]
     gain_db: Array  # [E, M, N]
     present_mask: Array  # [E, N]
+    expected_slot: ExpectedSlot | None = None  # for solvers that see congestion
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +99,14 @@ def association_problem(
         distance_m=view.distance_m,
         gain_db=view.gain_db,
         present_mask=present,
+        expected_slot=ExpectedSlot(
+            rate_bytes_per_s=view.rate_bytes_per_s,
+            task_bytes=task,
+            overhead_bytes=overhead,
+            retrain_work=retrain_work,
+            work_flop_per_byte=config.compute.work_flop_per_byte,
+            local_flop_per_s=config.compute.user_flop_per_s,
+        ),
     )
 
 
