@@ -11,7 +11,7 @@ import numpy as np
 
 from dtmarl import world
 from dtmarl.accuracy import AccuracyEngine
-from dtmarl.backend import Array, namespace
+from dtmarl.backend import Array, namespace, to_numpy
 from dtmarl.config import ScenarioConfig
 from dtmarl.physics import compute, learning, link
 from dtmarl.randomness import Noise
@@ -40,14 +40,15 @@ def initial_state(
     """
     scene = world.initial_scene(config, noise)
     recall = engine.initial_recall(noise["recall"])
-    e, n = recall.shape[:2]
-    no_link = np.zeros((e, config.num_base_stations, n), dtype=bool)
+    xp = namespace(recall)
+    no_link = xp.zeros_like(noise["shadowing"], dtype=xp.bool)
+    nobody = xp.zeros_like(noise["vehicle"])
     moved, frame = world.advance_frame(
         config, scene, world.initial_world(config, scene, noise), 0, frame_noise
     )
     heard, in_flight = mirror.advance_frame(
         config,
-        mirror.initial_mirror(config, e),
+        mirror.initial_mirror(config, nobody),
         (None,) * config.twin.sync_delay_slots,
         frame,
         0,
@@ -62,14 +63,14 @@ def initial_state(
         twin=Twin(
             mirror=heard,
             in_flight=in_flight,
-            knowledge=model.initial_knowledge(config, e, float(np.mean(engine.base_recall))),
+            knowledge=model.initial_knowledge(config, nobody, float(np.mean(engine.base_recall))),
         ),
         control=Control(
             association_mask=no_link,
             link_mask=no_link,
             new_link_mask=no_link,
-            retrain_mask=np.zeros((e, n), dtype=bool),
-            retrain_work=np.zeros((e, n)),
+            retrain_mask=xp.zeros_like(nobody, dtype=xp.bool),
+            retrain_work=nobody,
             update_plan="incremental",
         ),
         records=(),
@@ -315,6 +316,6 @@ def _checked_decision(
     )
     for fault, rule in faults:
         if xp.any(fault):
-            where = [tuple(int(i) for i in pair) for pair in np.argwhere(np.asarray(fault))]
+            where = [tuple(int(i) for i in pair) for pair in np.argwhere(to_numpy(fault))]
             raise ValueError(f"decision: {rule}; violated at (environment, user) {where[:10]}")
     return association, retrain

@@ -7,10 +7,9 @@ two policies that run with the same seed meet exactly the same world.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-import numpy as np
-
-from dtmarl.backend import Array, namespace
+from dtmarl.backend import Array, constant, count_to, namespace
 from dtmarl.config import ScenarioConfig
 from dtmarl.physics import compute, context, link, mobility
 from dtmarl.physics.channel import CHANNELS, process
@@ -25,6 +24,8 @@ def initial_scene(config: ScenarioConfig, noise: Noise) -> Scene:
         config: the scenario.
         noise: from `EnvironmentStreams.draw_reset`.
     """
+    xp = namespace(noise["vehicle"])
+    like = noise["vehicle"]
     moves = config.mobility
     vehicle_mask = noise["vehicle"] < moves.vehicle_fraction
     speeds = (moves.pedestrian_speed_m_per_s, moves.vehicle_speed_m_per_s)
@@ -36,12 +37,12 @@ def initial_scene(config: ScenarioConfig, noise: Noise) -> Scene:
     arrival, departure = _presence(config, noise)
     failed_site, failure_frame = _outage(config, noise)
     return Scene(
-        site_position_m=mobility.site_positions_m(config.num_base_stations, moves),
-        context_library=context.context_library(config.learning),
+        site_position_m=constant(mobility.site_positions_m(config.num_base_stations, moves), like),
+        context_library=constant(context.context_library(config.learning), like),
         vehicle_mask=vehicle_mask,
-        mean_speed_m_per_s=np.where(vehicle_mask, speeds[1], speeds[0]),
-        heading=np.stack([np.cos(angle), np.sin(angle)], axis=-1),
-        fading_memory=np.where(vehicle_mask, memories[1], memories[0]),
+        mean_speed_m_per_s=_by_vehicle(vehicle_mask, speeds, like),
+        heading=xp.stack([xp.cos(angle), xp.sin(angle)], axis=-1),
+        fading_memory=_by_vehicle(vehicle_mask, memories, like),
         place_context=_whole_number(noise["place_context"], config.learning.num_contexts),
         arrival_frame=arrival,
         departure_frame=departure,
@@ -52,20 +53,22 @@ def initial_scene(config: ScenarioConfig, noise: Noise) -> Scene:
 
 def initial_world(config: ScenarioConfig, scene: Scene, noise: Noise) -> World:
     """Where everything is before the first slot, drawn from the stationary distributions."""
+    xp = namespace(noise["position"])
     moves = config.mobility
-    extent = np.asarray([moves.width_m, moves.height_m])
+    extent = constant([moves.width_m, moves.height_m], noise["position"])
     position = noise["position"] * extent
     center = (0.25 + 0.5 * noise["hotspot_center"])[:, None, :] * extent
     near_center = center + moves.hotspot_radius_m * noise["hotspot_offset"]
     in_hotspot = (noise["hotspot"] < moves.hotspot_fraction)[..., None]
-    position = np.where(in_hotspot, np.clip(near_center, 0.0, extent), position)
+    inside = xp.minimum(xp.maximum(near_center, 0.0), extent)
+    position = xp.where(in_hotspot, inside, position)
     speed = scene.mean_speed_m_per_s[..., None]
     cell = mobility.cell_index(position, moves, config.learning.cells_per_side)
     return World(
         unfolded_m=position,
         velocity_m_per_s=speed * (scene.heading + moves.speed_spread * noise["velocity"]),
         cell=cell,
-        context=np.take_along_axis(scene.place_context, cell, axis=1),
+        context=xp.take_along_axis(scene.place_context, cell, axis=1),
         line_of_sight_latent=noise["line_of_sight"],
         shadowing_latent=noise["shadowing"],
         fading_latent=noise["fading"],
@@ -94,7 +97,7 @@ def advance_frame(
         world.velocity_m_per_s, scene.heading, scene.mean_speed_m_per_s, noise["velocity"], moves
     )
     unfolded = world.unfolded_m + xp.cumulative_sum(velocity * moves.slot_spacing_s, axis=0)
-    extent = xp.asarray([moves.width_m, moves.height_m], dtype=unfolded.dtype)
+    extent = constant([moves.width_m, moves.height_m], unfolded)
     position = mobility.fold(unfolded, extent)
     cell = mobility.cell_index(position, config.mobility, config.learning.cells_per_side)
     contexts = context.context_path(
@@ -164,8 +167,7 @@ def advance_frame(
 
 def _up_mask(config: ScenarioConfig, scene: Scene, frame_index: int) -> Array:
     """Base stations that work during a frame, [E, M]."""
-    xp = namespace(scene.failed_site)
-    site = xp.arange(config.num_base_stations)
+    site = count_to(config.num_base_stations, scene.failed_site)
     away = (scene.failure_frame <= frame_index) & (
         frame_index < scene.failure_frame + config.outage.duration_frames
     )
@@ -174,29 +176,33 @@ def _up_mask(config: ScenarioConfig, scene: Scene, frame_index: int) -> Array:
 
 def _presence(config: ScenarioConfig, noise: Noise) -> tuple[Array, Array]:
     """First frame in which each user is there, and first in which it no longer is, [E, N] each."""
-    n, frames = config.max_users, config.frames_per_episode
-    user = np.arange(n)
+    frames = config.frames_per_episode
+    xp = namespace(noise["num_users"])
+    user = count_to(config.max_users, noise["num_users"])
     never = frames + 1
     if not config.churn.enabled:
         span = config.max_users - config.min_users + 1
         count = config.min_users + _whole_number(noise["num_users"], span)
         there = user < count[:, None]
-        return np.where(there, 0, never), np.full_like(noise["arrival"], never, dtype=np.int64)
+        ever = xp.full_like(xp.astype(there, xp.int64), never)
+        return xp.where(there, xp.zeros_like(ever), ever), ever
     # A user index is used once an episode: it arrives once and leaves at most once.
     resident = user < config.min_users
     at_start = resident | (noise["initially_there"] < config.churn.initial_fraction)
-    arrival = np.where(at_start, 0, 1 + _whole_number(noise["arrival"], max(frames - 1, 1)))
-    stay = 1 + np.floor(-(config.churn.mean_stay_frames - 1) * np.log1p(-noise["stay"]))
-    leaving = arrival + stay.astype(np.int64)
+    later = 1 + _whole_number(noise["arrival"], max(frames - 1, 1))
+    arrival = xp.where(at_start, xp.zeros_like(later), later)
+    stay = 1 + xp.floor(-(config.churn.mean_stay_frames - 1) * xp.log1p(-noise["stay"]))
+    leaving = arrival + xp.astype(stay, xp.int64)
     # Who would leave as the episode ends is there to see its end.
-    departure = np.where(resident | (leaving >= frames), never, leaving)
+    stays = resident | (leaving >= frames)
+    departure = xp.where(stays, xp.full_like(leaving, never), leaving)
     return arrival, departure
 
 
 def _outage(config: ScenarioConfig, noise: Noise) -> tuple[Array, Array]:
     """Index of the failing base station (-1: none) and the first frame of its outage, [E] each."""
     if not config.outage.enabled:
-        none = np.full(noise["failed_site"].shape, -1)
+        none = _whole_number(noise["failed_site"], 1) - 1
         return none, none
     last_start = config.frames_per_episode - config.outage.duration_frames - 1
     site = _whole_number(noise["failed_site"], config.num_base_stations)
@@ -205,4 +211,11 @@ def _outage(config: ScenarioConfig, noise: Noise) -> tuple[Array, Array]:
 
 def _whole_number(uniform: Array, count: int) -> Array:
     """Uniform whole numbers in [0, count) from uniform numbers in [0, 1)."""
-    return np.minimum(np.floor(uniform * count), count - 1).astype(np.int64)
+    xp = namespace(uniform)
+    return xp.astype(xp.minimum(xp.floor(uniform * count), float(count - 1)), xp.int64)
+
+
+def _by_vehicle(vehicle_mask: Array, pair: Sequence[float], like: Array) -> Array:
+    """The first value of a pair for pedestrians, the second for vehicles, dtype of `like`."""
+    on_foot, vehicle = (constant(value, like) for value in pair)
+    return namespace(like).where(vehicle_mask, vehicle, on_foot)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dtmarl.backend import Array, namespace
+from dtmarl.backend import Array, constant, count_to, namespace
 from dtmarl.config import ScenarioConfig
 from dtmarl.physics import learning
 from dtmarl.twin import forecast, mirror, model, store
@@ -65,10 +65,8 @@ class Layout:
         parts = [values[block.name] for block in self.blocks]
         xp = namespace(parts[0])
         joined = xp.concat(parts, axis=-1)
-        low, high = self.bounds
-        return xp.astype(
-            xp.minimum(xp.maximum(joined, xp.asarray(low)), xp.asarray(high)), xp.float32
-        )
+        low, high = (constant(bound, joined, xp.float32) for bound in self.bounds)
+        return xp.astype(xp.minimum(xp.maximum(joined, low), high), xp.float32)
 
 
 class Ahead(NamedTuple):
@@ -171,8 +169,8 @@ class Observations:
         count = linked.sum(axis=-1) / config.max_users
         root = xp.sqrt(heard.task_bytes * (1.0 + work))
         demand = (linked * root[..., None, :]).sum(axis=-1) / self._largest_root_demand
-        slots = state.slot + xp.arange(num_slots)
-        age = knowledge.model_age_slots + xp.arange(num_slots)[:, None, None]
+        slots = state.slot + count_to(num_slots, task)
+        age = knowledge.model_age_slots + count_to(num_slots, task)[:, None, None]
         clock = {
             "slot_in_frame": slots % config.slots_per_frame / config.slots_per_frame,
             "slot_in_episode": slots / config.slots_per_episode,
@@ -182,7 +180,7 @@ class Observations:
 
         def fill(value: Array, *shape: int) -> Array:
             """The value repeated over a block [T, E, …]; a sum broadcasts like nothing else."""
-            return xp.zeros((t, e, *shape), dtype=real) + value
+            return xp.zeros((t, e, *shape), dtype=real, device=task.device) + value
 
         by_slot = {name: value[:, None, None, None] for name, value in clock.items()}
         bs = self.bs.join(
@@ -241,8 +239,8 @@ class Observations:
         real = heard.task_bytes.dtype
         e = heard.task_bytes.shape[0]
         present = xp.astype(heard.present_mask, real)
-        extent = xp.asarray([config.mobility.width_m, config.mobility.height_m], dtype=real)
         position = forecast.believed_position_m(config, heard, state.slot)
+        extent = constant([config.mobility.width_m, config.mobility.height_m], position)
         speed = max(config.mobility.vehicle_speed_m_per_s, 1.0)
         work = control.retrain_work
         per_user = {
@@ -264,10 +262,11 @@ class Observations:
             for name, value in per_user.items()
         }
         in_frame = state.slot % config.slots_per_frame / config.slots_per_frame
+        clock = xp.zeros_like(heard.task_bytes[:, :1])
         gain = (heard.gain_db + _GAIN_OFFSET_DB) / _GAIN_SCALE_DB * present[:, None, :]
         values |= {
-            "slot_in_frame": xp.full((e, 1), in_frame, dtype=real),
-            "slot_in_episode": xp.full((e, 1), state.slot / config.slots_per_episode, dtype=real),
+            "slot_in_frame": clock + in_frame,
+            "slot_in_episode": clock + state.slot / config.slots_per_episode,
             "present": present,
             "gain": xp.reshape(gain, (e, -1)),
             "free_compute": heard.free_flop_per_s / config.compute.site_flop_per_s,

@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-
+from dtmarl.backend import namespace
 from dtmarl.config import ConfigGroup, ScenarioConfig, choice
 from dtmarl.frame.association import SOLVERS
 from dtmarl.frame.association.problem import association_problem
@@ -74,7 +73,8 @@ class Scheme(ConfigGroup):
         }[self.accuracy]
         retrain = view.present_mask & (accuracy <= config.learning.accuracy_threshold)
         work = learning.update_plan(self.update_plan, config.learning).work
-        problem = association_problem(config, view, np.where(retrain, work, 0.0))
+        retrain_work = work * namespace(accuracy).astype(retrain, accuracy.dtype)
+        problem = association_problem(config, view, retrain_work)
         result = SOLVERS[self.association](problem)
         return FrameDecision(
             association_mask=result.association_mask,

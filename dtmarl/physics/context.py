@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dtmarl.backend import Array, namespace
+from dtmarl.backend import Array, count_to, namespace
 from dtmarl.config import LearningConfig, TrafficConfig
 
 
@@ -51,7 +51,7 @@ def context_path(
     next_context = xp.astype(drawn, context.dtype)
     if learning.context_follows_place:
         entered = cell != xp.concat([old_cell[None, ...], cell[:-1]], axis=0)
-        environment = xp.arange(cell.shape[1])[None, :, None]
+        environment = count_to(cell.shape[1], cell)[None, :, None]
         next_context = xp.where(entered, place_context[environment, cell], next_context)
         changes = changes | entered
     path = []

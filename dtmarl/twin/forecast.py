@@ -7,7 +7,7 @@ one or another place adds to that.
 
 from __future__ import annotations
 
-from dtmarl.backend import Array, namespace
+from dtmarl.backend import Array, count_to, namespace
 from dtmarl.config import ScenarioConfig
 from dtmarl.physics import mobility
 from dtmarl.types import Knowledge, Mirror
@@ -46,7 +46,7 @@ def record(
     position = believed_position_m(config, heard, slot)
     cell = mobility.cell_index(position, config.mobility, grid)
     row = cell * NUM_AGE_BINS + age_bin(knowledge.model_age_slots, config.slots_per_frame)
-    rows = xp.arange(grid * grid * NUM_AGE_BINS)
+    rows = count_to(grid * grid * NUM_AGE_BINS, cell)
     hit = (row[..., None] == rows) & heard.present_mask[..., None]
     count = xp.astype(hit, accuracy.dtype)
     total = xp.sum(count * change[..., None], axis=1)
@@ -74,11 +74,11 @@ def frame_accuracy(
         num_slots: how many slots the decision will be in force.
     """
     xp = namespace(heard.position_m)
-    ahead = xp.arange(num_slots)[:, None, None]
+    ahead = count_to(num_slots, heard.position_m)[:, None, None]
     position = believed_position_m(config, heard, slot + ahead)
     cell = mobility.cell_index(position, config.mobility, config.learning.cells_per_side)
     age = age_bin(knowledge.model_age_slots + ahead, config.slots_per_frame)
-    environment = xp.arange(cell.shape[1])[None, :, None]
+    environment = count_to(cell.shape[1], cell)[None, :, None]
     total = knowledge.history_sum[environment, cell, age]
     count = knowledge.history_count[environment, cell, age]
     prior = config.twin.forecast_prior

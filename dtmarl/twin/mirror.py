@@ -6,9 +6,7 @@ through a frame in one go; whoever asks about a slot is shown that slot only (`a
 
 from __future__ import annotations
 
-import numpy as np
-
-from dtmarl.backend import Array, namespace
+from dtmarl.backend import Array, constant, namespace
 from dtmarl.config import ScenarioConfig
 from dtmarl.randomness import Noise
 from dtmarl.types import Mirror, Report, WorldFrame
@@ -18,20 +16,26 @@ _MEAN_TASK_RATE = 0.1  # weight of the newest announcement in the running mean
 _UNHEARD_GAIN_DB = -100.0
 
 
-def initial_mirror(config: ScenarioConfig, num_envs: int) -> Mirror:
-    """A mirror that has heard of nobody yet; ranges and capacities are known to the operator."""
-    e, m, n = num_envs, config.num_base_stations, config.max_users
-    center = np.asarray([config.mobility.width_m, config.mobility.height_m]) / 2.0
+def initial_mirror(config: ScenarioConfig, nobody: Array) -> Mirror:
+    """A mirror that has heard of nobody yet; ranges and capacities are known to the operator.
+
+    Args:
+        config: the scenario.
+        nobody: [E, N] zeros, which say how many environments, and of which backend.
+    """
+    xp = namespace(nobody)
+    center = constant([config.mobility.width_m / 2.0, config.mobility.height_m / 2.0], nobody)
+    no_site = xp.stack([nobody[:, 0]] * config.num_base_stations, axis=1)
     mean_task = (config.traffic.task_bytes_min + config.traffic.task_bytes_max) / 2.0
     return Mirror(
-        present_mask=np.zeros((e, n), dtype=bool),
-        position_m=np.zeros((e, n, 2)) + center,
-        velocity_m_per_s=np.zeros((e, n, 2)),
-        gain_db=np.full((e, m, n), _UNHEARD_GAIN_DB),
-        free_flop_per_s=np.full((e, m), config.compute.site_flop_per_s),
-        task_bytes=np.full((e, n), mean_task),
-        mean_task_bytes=np.full((e, n), mean_task),
-        report_slot=np.full((e, n), -1),
+        present_mask=nobody > 0.0,
+        position_m=nobody[..., None] + center,
+        velocity_m_per_s=xp.stack([nobody, nobody], axis=-1),
+        gain_db=no_site[..., None] + nobody[:, None, :] + _UNHEARD_GAIN_DB,
+        free_flop_per_s=no_site + config.compute.site_flop_per_s,
+        task_bytes=nobody + mean_task,
+        mean_task_bytes=nobody + mean_task,
+        report_slot=xp.astype(nobody, xp.int64) - 1,
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from dtmarl.backend import Array, namespace
 from dtmarl.config import ScenarioConfig
 from dtmarl.physics import link, mobility
@@ -12,23 +10,24 @@ from dtmarl.types import Control, Knowledge, Mirror, Scene, Twin, TwinView
 from dtmarl.units import db_to_linear
 
 
-def initial_knowledge(config: ScenarioConfig, num_envs: int, base_accuracy: float) -> Knowledge:
+def initial_knowledge(config: ScenarioConfig, nobody: Array, base_accuracy: float) -> Knowledge:
     """What the twin knows before anything was uploaded or measured.
 
     Args:
         config: the scenario.
-        num_envs: E.
+        nobody: [E, N] zeros, which say how many environments, and of which backend.
         base_accuracy: test accuracy of the base model, the first guess for every user.
     """
-    users = np.zeros((num_envs, config.max_users))
-    counts = np.zeros((*users.shape, config.learning.num_classes))
-    history = np.zeros((num_envs, config.learning.cells_per_side**2, forecast.NUM_AGE_BINS))
+    xp = namespace(nobody)
+    counts = xp.stack([nobody] * config.learning.num_classes, axis=-1)
+    place = xp.stack([nobody[:, 0]] * config.learning.cells_per_side**2, axis=-1)
+    history = xp.stack([place] * forecast.NUM_AGE_BINS, axis=-1)
     return Knowledge(
         class_counts=counts,
         generated_mix=store.class_mix(counts),
-        slot_accuracy=users + base_accuracy,
-        frame_accuracy=users + base_accuracy,
-        model_age_slots=np.zeros(users.shape, dtype=np.int64),
+        slot_accuracy=nobody + base_accuracy,
+        frame_accuracy=nobody + base_accuracy,
+        model_age_slots=xp.astype(nobody, xp.int64),
         history_sum=history,
         history_count=history,
     )

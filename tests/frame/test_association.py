@@ -13,10 +13,10 @@ from dtmarl import SCHEMES, FrameDecision
 from dtmarl.accuracy import ENGINES
 from dtmarl.frame.association import SOLVERS, algorithm_1
 from dtmarl.frame.association.algorithm_1 import (
-    solve_by_best_choice,
     solve_by_branch_and_bound,
     solve_by_enumeration,
 )
+from dtmarl.frame.association.few_moves import best_choice, few_moves
 from dtmarl.frame.association.problem import AssociationProblem, association_problem
 
 SITES = 3
@@ -96,15 +96,10 @@ def test_algorithm_1_is_optimal_within_capacity(first: int) -> None:
 def test_each_way_to_the_optimum_is_right_by_itself(seed: int) -> None:
     cost, demand, capacity = instance(seed)
     best = best_by_enumeration(cost, demand, capacity)
-    unconstrained = cost.min(axis=0).sum()
-    for solve in (solve_by_best_choice, solve_by_enumeration):
-        solution = solve(cost, demand, capacity)
-        if solution is None:
-            # The first gives up where it has to move somebody, the second where nothing fits.
-            assert best is None or (solve is solve_by_best_choice and best > unconstrained)
-            continue
+    solution = solve_by_enumeration(cost, demand, capacity)
+    assert (solution is None) == (best is None)
+    if solution is not None:
         sites, value, bound, _ = solution
-        assert best is not None
         assert value == pytest.approx(best, rel=1e-12)
         assert bound == value
         assert (load_of(tuple(sites), demand) <= capacity * (1.0 + 1e-8)).all()
@@ -117,17 +112,26 @@ def test_each_way_to_the_optimum_is_right_by_itself(seed: int) -> None:
         assert (load_of(tuple(sites), demand) <= capacity * (1.0 + 1e-6)).all()
 
 
-def test_every_way_is_taken() -> None:
-    ways = [0, 0, 0]
-    for seed in range(NUM_INSTANCES):
-        given = instance(seed)
-        if solve_by_best_choice(*given) is not None:
-            ways[0] += 1
-        elif solve_by_enumeration(*given) is not None:
-            ways[1] += 1
-        else:
-            ways[2] += 1
-    assert min(ways) >= 30, ways
+def test_what_few_moves_proves_is_the_optimum_and_it_proves_most() -> None:
+    proofs = {"best choice": 0, "few moves": 0, "none": 0}
+    for first in range(0, NUM_INSTANCES, 40):
+        instances = [instance(seed) for seed in range(first, first + 40)]
+        problem = problem_of(*instances)
+        cost = np.where(problem.present_mask[:, None, :], problem.cost_s, 0.0)
+        given = (cost, problem.demand_flop_per_s, problem.capacity_flop_per_s)
+        easy, fits = best_choice(*given, problem.present_mask)
+        moved, proved = few_moves(*given, problem.present_mask)
+        for e, (c, d, limit) in enumerate(instances):
+            here = problem.present_mask[e]
+            best = best_by_enumeration(c, d, limit)
+            for site, proof in ((easy, fits), (moved, proved)):
+                if proof[e]:
+                    sites = site[e, here]
+                    assert c[sites, np.arange(d.size)].sum() == pytest.approx(best, rel=1e-9)
+                    assert (load_of(tuple(sites), d) <= limit * (1.0 + 1e-8)).all()
+            way = "best choice" if fits[e] else "few moves" if proved[e] else "none"
+            proofs[way] += 1
+    assert min(proofs.values()) >= 30, proofs
 
 
 @pytest.mark.parametrize("seed", range(40))

@@ -67,7 +67,7 @@ def test_the_generated_mix_is_the_argmin_of_kl() -> None:
 
 def heard_at(position_m: tuple[float, float], slot: int) -> Mirror:
     """Everybody is at one place, stands still, and has just reported."""
-    heard = mirror.initial_mirror(CONFIG, 1)
+    heard = mirror.initial_mirror(CONFIG, np.zeros((1, CONFIG.max_users)))
     return heard._replace(
         present_mask=np.ones((1, N), dtype=bool),
         position_m=np.zeros((1, N, 2)) + np.array(position_m),
@@ -86,7 +86,7 @@ def learn(
 
 
 def test_frame_accuracy_is_the_mean_over_the_frame() -> None:
-    knowledge = model.initial_knowledge(CONFIG, 1, 0.8)
+    knowledge = model.initial_knowledge(CONFIG, np.zeros((1, CONFIG.max_users)), 0.8)
     measured = np.random.default_rng(1).uniform(0.5, 1.0, (S, 1, N))
     heard = heard_at((50.0, 50.0), 0)
     absent = np.arange(N) == 3
@@ -105,7 +105,7 @@ def test_frame_accuracy_is_the_mean_over_the_frame() -> None:
 
 
 def test_without_history_the_forecast_is_the_users_own_accuracy() -> None:
-    knowledge = model.initial_knowledge(CONFIG, 1, 0.8)
+    knowledge = model.initial_knowledge(CONFIG, np.zeros((1, CONFIG.max_users)), 0.8)
     predicted = forecast.frame_accuracy(CONFIG, heard_at((50.0, 50.0), 0), knowledge, 0, S)
     np.testing.assert_allclose(predicted, 0.8, rtol=1e-12)
 
@@ -116,7 +116,7 @@ def test_forecast_shrinks_changes_to_those_at_the_age_and_these_to_none() -> Non
     At the age: -1.8 / 11 = -0.163636; in the cell: (-1.8 - 2 · 0.163636) / 11 = -0.193388.
     """
     config = CONFIG.replace(twin={"forecast_prior": 2.0})
-    knowledge = model.initial_knowledge(config, 1, 0.9)
+    knowledge = model.initial_knowledge(config, np.zeros((1, config.max_users)), 0.9)
     total, count = np.zeros_like(knowledge.history_sum), np.zeros_like(knowledge.history_sum)
     total[0, 5, 0], count[0, 5, 0] = -1.8, 9.0  # 4 × 4 cells of 50 m: (75, 75) is in cell 5
     knowledge = knowledge._replace(history_sum=total, history_count=count)
@@ -133,7 +133,7 @@ def test_forecast_follows_the_user_into_the_next_cell() -> None:
 
     A user whose report is 2 slots old has gone 2 m already: 1 slot, then 9.
     """
-    knowledge = model.initial_knowledge(CONFIG, 1, 0.9)
+    knowledge = model.initial_knowledge(CONFIG, np.zeros((1, CONFIG.max_users)), 0.9)
     count = np.zeros_like(knowledge.history_sum)
     count[0, 5:7, 0] = 1e12  # weighs so much that the prior does not count
     total = np.zeros_like(count)
@@ -147,7 +147,7 @@ def test_forecast_follows_the_user_into_the_next_cell() -> None:
 
 
 def test_forecasts_stay_within_zero_and_one() -> None:
-    knowledge = model.initial_knowledge(CONFIG, 1, 0.9)
+    knowledge = model.initial_knowledge(CONFIG, np.zeros((1, CONFIG.max_users)), 0.9)
     count = np.full_like(knowledge.history_sum, 1e12)
     for change, expected in ((0.5, 1.0), (-2.0, 0.0)):
         known = knowledge._replace(history_sum=change * count, history_count=count)
@@ -164,7 +164,7 @@ def test_age_bins() -> None:
 def test_what_was_measured_of_new_models_is_forecast_for_new_models() -> None:
     """A frame is remembered under the age that its models had, and asked for under the same."""
     heard = heard_at((75.0, 75.0), 0)
-    knowledge = model.initial_knowledge(CONFIG, 1, 0.9)
+    knowledge = model.initial_knowledge(CONFIG, np.zeros((1, CONFIG.max_users)), 0.9)
     for frame in range(50):  # every frame starts with new models, and they measure 0.6
         knowledge = knowledge._replace(frame_accuracy=np.full((1, N), 0.9))
         knowledge = learn(knowledge, heard, frame * S + S - 1, 0.6, retrained=True)
@@ -175,8 +175,8 @@ def test_what_was_measured_of_new_models_is_forecast_for_new_models() -> None:
 
 
 def test_environments_have_memories_of_their_own() -> None:
-    knowledge = model.initial_knowledge(CONFIG, 2, 0.9)
-    heard = mirror.initial_mirror(CONFIG, 2)._replace(
+    knowledge = model.initial_knowledge(CONFIG, np.zeros((2, CONFIG.max_users)), 0.9)
+    heard = mirror.initial_mirror(CONFIG, np.zeros((2, CONFIG.max_users)))._replace(
         present_mask=np.array([[True] * N, [False] * N]), report_slot=np.zeros((2, N), dtype=int)
     )
     scene = world.initial_scene(CONFIG, EnvironmentStreams(CONFIG, [0, 1]).draw_reset())

@@ -36,7 +36,7 @@ def frames(
     noise = streams.draw_reset()
     scene = world.initial_scene(config, noise)
     at = world.initial_world(config, scene, noise)
-    heard = mirror.initial_mirror(config, len(seeds))
+    heard = mirror.initial_mirror(config, np.zeros((len(seeds), config.max_users)))
     in_flight: Any = (None,) * config.twin.sync_delay_slots
     for index in range(num_frames):
         frame_noise = streams.draw_frame()

@@ -1,9 +1,9 @@
 """Algorithm 1: the association of P2 by LP relaxation and branch and bound.
 
-HiGHS solves it. Before that come the cases that need no tree: every user's best base station, where
-it fits, is optimal and is its own bound, and few users are solved by looking at all associations at
-once, many times faster than a solver starts. Where no association fits the capacities, the
-excess is kept small at a price instead of giving up.
+HiGHS solves it. Before that come the cases that need no tree: those in which at most two users have
+to leave their best base station (`few_moves`), for all environments together, and few users, solved
+by looking at all associations at once, many times faster than a solver starts. Where no association
+fits the capacities, the excess is kept small at a price instead of giving up.
 """
 
 from __future__ import annotations
@@ -12,66 +12,72 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
-from dtmarl.backend import Array
+from dtmarl.backend import Array, constant, namespace, to_numpy
+from dtmarl.frame.association.few_moves import SLACK, best_choice, few_moves
 from dtmarl.frame.association.problem import (
     AssociationProblem,
     AssociationResult,
     single_site_mask,
 )
 
-_SLACK = 1e-9  # relative; capacities are estimates, not knife edges
 _MOST_ASSOCIATIONS = 100_000
+_MOST_AT_ONCE = 2_000_000  # pairs of moves that are looked at in one go
 
 
 def algorithm_1(problem: AssociationProblem) -> AssociationResult:
-    """The optimal association of P2 with its bound, environment by environment."""
-    num_envs, num_sites, num_users = problem.cost_s.shape
-    site = np.zeros((num_envs, num_users), dtype=np.int64)
-    value, bound = np.zeros(num_envs), np.zeros(num_envs)
-    nodes = np.zeros(num_envs, dtype=np.int64)
-    for e in range(num_envs):
-        present = np.flatnonzero(problem.present_mask[e])
-        if present.size == 0:
-            continue
-        instance = (
-            problem.cost_s[e][:, present],
-            problem.demand_flop_per_s[e, present],
-            problem.capacity_flop_per_s[e],
-        )
-        solution = (
-            solve_by_best_choice(*instance)
-            or solve_by_enumeration(*instance)
-            or solve_by_branch_and_bound(*instance)
-        )
-        site[e, present], value[e], bound[e], nodes[e] = solution
-        value[e] /= present.size
-        bound[e] /= present.size
+    """The optimal association of P2 with its bound; an environment's depends on no other's."""
+    xp = namespace(problem.cost_s)
+    num_sites = problem.cost_s.shape[1]
+    present = problem.present_mask
+    cost = xp.where(present[:, None, :], problem.cost_s, 0.0)
+    demand, capacity = problem.demand_flop_per_s, problem.capacity_flop_per_s
+    site, fits = best_choice(cost, demand, capacity, present)
+    hard = np.flatnonzero(~to_numpy(fits))
+    trees: list[tuple[int, Solution]] = []
+    if hard.size:
+        at_once = max(_MOST_AT_ONCE // (num_sites * cost.shape[2]) ** 2, 1)
+        for start in range(0, hard.size, at_once):
+            part = hard[start : start + at_once]
+            rows = constant(part, cost, xp.int64)
+            moved, proved = few_moves(
+                *(xp.take(array, rows, axis=0) for array in (cost, demand, capacity, present))
+            )
+            site[rows] = moved
+            trees += _solve_trees(part[~to_numpy(proved)], problem)
+    for e, (sites, *_) in trees:
+        here = constant(np.flatnonzero(to_numpy(present[e])), cost, xp.int64)
+        site[e, here] = constant(sites, cost, xp.int64)
+    users = xp.maximum(xp.astype(present, cost.dtype).sum(axis=-1), 1.0)
+    association = single_site_mask(site, present, num_sites)
+    value = xp.where(association, cost, 0.0).sum(axis=(1, 2)) / users
+    bound = value
+    nodes = xp.zeros_like(site[:, 0])
+    if trees:
+        value, bound = xp.asarray(value, copy=True), xp.asarray(value, copy=True)
+    for e, (_, least, least_bound, count) in trees:
+        value[e], bound[e], nodes[e] = least / users[e], least_bound / users[e], count
     return AssociationResult(
-        association_mask=single_site_mask(site, problem.present_mask, num_sites),
-        value_s=value,
-        bound_s=bound,
-        nodes=nodes,
+        association_mask=association, value_s=value, bound_s=bound, nodes=nodes
     )
+
+
+def _solve_trees(rows: Array, problem: AssociationProblem) -> list[tuple[int, Solution]]:
+    """The environments of these indices one by one, on NumPy: site of each present user."""
+    trees = []
+    for e in rows.tolist():
+        present = np.flatnonzero(to_numpy(problem.present_mask[e]))
+        instance = (
+            to_numpy(problem.cost_s[e])[:, present].astype(np.float64),
+            to_numpy(problem.demand_flop_per_s[e])[present].astype(np.float64),
+            to_numpy(problem.capacity_flop_per_s[e]).astype(np.float64),
+        )
+        solution = solve_by_enumeration(*instance) or solve_by_branch_and_bound(*instance)
+        trees.append((e, solution))
+    return trees
 
 
 Solution = tuple[Array, float, float, int]
 """Site of each user [N], objective, lower bound, branch-and-bound nodes."""
-
-
-def solve_by_best_choice(cost_s: Array, demand: Array, capacity: Array) -> Solution | None:
-    """The optimum if every user's best site fits the capacities, else None.
-
-    Args:
-        cost_s: [M, N].
-        demand: [N] compute that each user takes.
-        capacity: [M].
-    """
-    best = cost_s.argmin(axis=0)
-    load = np.bincount(best, weights=demand, minlength=capacity.size)
-    if (load > capacity * (1.0 + _SLACK)).any():
-        return None
-    value = float(cost_s[best, np.arange(best.size)].sum())
-    return best, value, value, 0
 
 
 def solve_by_enumeration(cost_s: Array, demand: Array, capacity: Array) -> Solution | None:
@@ -85,7 +91,7 @@ def solve_by_enumeration(cost_s: Array, demand: Array, capacity: Array) -> Solut
         total = (total[:, None] + cost_s[:, n]).reshape(-1)
         added = demand[n] * np.eye(num_sites)[:, None, :]
         load = (load[:, :, None] + added).reshape(num_sites, -1)
-    fits = (load <= (capacity * (1.0 + _SLACK))[:, None]).all(axis=0)
+    fits = (load <= (capacity * (1.0 + SLACK))[:, None]).all(axis=0)
     if not fits.any():
         return None
     choice = int(np.where(fits, total, np.inf).argmin())
@@ -122,7 +128,7 @@ def solve_by_branch_and_bound(cost_s: Array, demand: Array, capacity: Array) -> 
             bounds=Bounds(0.0, np.concatenate([np.ones(size), excess])),
             constraints=[
                 LinearConstraint(serve, 1.0, np.inf),
-                LinearConstraint(load, -np.inf, capacity / scale * (1.0 + _SLACK)),
+                LinearConstraint(load, -np.inf, capacity / scale * (1.0 + SLACK)),
             ],
         )
         if solution.x is not None:

@@ -6,9 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
-from dtmarl.backend import Array
+from dtmarl.backend import Array, count_to, namespace
 from dtmarl.config import ScenarioConfig
 from dtmarl.types import TwinView
 from dtmarl.units import BITS_PER_BYTE
@@ -69,31 +67,33 @@ def association_problem(
         view: the twin's view.
         retrain_work: [E, N] c_n · w · δ.
     """
+    xp = namespace(view.mean_task_bytes)
     task = view.mean_task_bytes
     present = view.present_mask
     # A site that the twin believes down gives its users nothing; it is priced, not forbidden.
-    free = np.maximum(view.free_flop_per_s, 1e-3 * config.compute.site_flop_per_s)
-    work = np.where(present, task * (1.0 + retrain_work), 0.0)
-    total_work = np.maximum(work.sum(axis=-1, keepdims=True), 1.0)
-    demand = UTILISATION * view.free_flop_per_s.sum(axis=-1, keepdims=True) * work / total_work
+    free = xp.maximum(view.free_flop_per_s, 1e-3 * config.compute.site_flop_per_s)
+    work = xp.where(present, task * (1.0 + retrain_work), 0.0)
+    total_work = xp.maximum(xp.sum(work, axis=-1, keepdims=True), 1.0)
+    all_free = xp.sum(view.free_flop_per_s, axis=-1, keepdims=True)
+    demand = UTILISATION * all_free * work / total_work
 
-    speed = np.minimum(np.maximum(demand[:, None, :], 1.0), free[..., None])
+    speed = xp.minimum(xp.maximum(demand[:, None, :], 1.0), free[..., None])
     compute_s = config.compute.work_flop_per_byte * (1.0 + retrain_work[:, None, :]) / speed
     # Where the twin expects outage the task stays local, and moving waits for the weakest link.
-    rate = np.maximum(view.rate_bytes_per_s, _NO_RATE)
+    rate = xp.maximum(view.rate_bytes_per_s, _NO_RATE)
     usable = view.rate_bytes_per_s > 0.0
-    offload_per_s = np.where(usable, 1.0 / (1.0 / rate + compute_s), 0.0)
+    offload_per_s = xp.where(usable, 1.0 / (1.0 / rate + compute_s), 0.0)
     local_s = config.compute.work_flop_per_byte / config.compute.user_flop_per_s
     delay = task[:, None, :] / (offload_per_s + 1.0 / local_s)
 
     before = view.association_mask
-    is_new = ~before & before.any(axis=1)[:, None, :]
+    is_new = ~before & xp.any(before, axis=1)[:, None, :]
     overhead = (
         config.traffic.result_bytes
-        + config.traffic.migration_bytes * is_new / view.slots_per_decision
+        + config.traffic.migration_bytes * xp.astype(is_new, task.dtype) / view.slots_per_decision
     )
     return AssociationProblem(
-        cost_s=delay + overhead / np.where(usable, rate, _weakest_rate(config)),
+        cost_s=delay + overhead / xp.where(usable, rate, _weakest_rate(config)),
         demand_flop_per_s=demand,
         capacity_flop_per_s=view.free_flop_per_s,
         distance_m=view.distance_m,
@@ -118,10 +118,13 @@ def _weakest_rate(config: ScenarioConfig) -> float:
 
 def single_site_mask(site: Array, present_mask: Array, num_base_stations: int) -> Array:
     """Association with one base station per user, [E, M, N], from its index [E, N]."""
-    return (site[:, None, :] == np.arange(num_base_stations)[:, None]) & present_mask[:, None, :]
+    return (site[:, None, :] == count_to(num_base_stations, site)[:, None]) & present_mask[
+        :, None, :
+    ]
 
 
 def mean_cost_s(problem: AssociationProblem, association_mask: Array) -> Array:
     """Objective of P2 without its capacity term, [E] in seconds."""
-    users = np.maximum(problem.present_mask.sum(axis=-1), 1)
-    return np.where(association_mask, problem.cost_s, 0.0).sum(axis=(1, 2)) / users
+    xp = namespace(problem.cost_s)
+    users = xp.maximum(xp.astype(problem.present_mask, problem.cost_s.dtype).sum(axis=-1), 1.0)
+    return xp.sum(xp.where(association_mask, problem.cost_s, 0.0), axis=(1, 2)) / users

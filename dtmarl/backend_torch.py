@@ -1,0 +1,28 @@
+"""The array-API namespace of torch tensors, as far as `torch.compile` can follow it.
+
+`array_api_compat` promotes Python numbers in `maximum` and `minimum` by asking for dtypes, which a
+compiled graph cannot hold; here a number is a bound of `clamp`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from array_api_compat.torch import *  # noqa: F403 - this module is that namespace, and two more
+
+bool = torch.bool
+
+
+def maximum(first: Any, second: Any) -> Any:
+    """The larger of two tensors, or of a tensor and a number."""
+    if isinstance(second, torch.Tensor):
+        return torch.maximum(first, second)
+    return torch.clamp(first, min=second)
+
+
+def minimum(first: Any, second: Any) -> Any:
+    """The smaller of two tensors, or of a tensor and a number."""
+    if isinstance(second, torch.Tensor):
+        return torch.minimum(first, second)
+    return torch.clamp(first, max=second)
