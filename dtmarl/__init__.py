@@ -2,7 +2,7 @@
 
 from dtmarl import testing
 from dtmarl.config import ScenarioConfig
-from dtmarl.envs.make import env, parallel_env, raw_env, register_with_pettingzoo
+from dtmarl.envs.make import env, parallel_env, raw_env, register_with_pettingzoo, vector_env
 from dtmarl.evaluation import Report, evaluate
 from dtmarl.frame.controller import SCHEMES, Controller, Scheme
 from dtmarl.optimum import SlotOptimum, SlotProblem, slot_optimum
@@ -33,6 +33,7 @@ __all__ = [
     "scenarios",
     "slot_optimum",
     "testing",
+    "vector_env",
 ]
 
 register_with_pettingzoo()

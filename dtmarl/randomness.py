@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from math import prod
+from typing import Protocol
 
 import numpy as np
 
@@ -20,6 +21,16 @@ Noise = dict[str, Array]
 Layout = dict[str, tuple[int, ...]]
 
 
+class Streams(Protocol):
+    """Where a batch of environments has its numbers from."""
+
+    def draw_reset(self) -> Noise:
+        """The numbers that `dynamics.initial_state` consumes, [E, …] each."""
+
+    def draw_frame(self) -> Noise:
+        """The numbers that one frame consumes, [S, E, …] each."""
+
+
 class EnvironmentStreams:
     """One random generator per environment.
 
@@ -29,8 +40,8 @@ class EnvironmentStreams:
 
     def __init__(self, config: ScenarioConfig, seeds: Sequence[int | None]) -> None:
         self._generators = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
-        self._reset_layout = _reset_layout(config)
-        self._frame_layout = _frame_layout(config)
+        self._reset_layout = reset_layout(config)
+        self._frame_layout = frame_layout(config)
 
     def draw_reset(self) -> Noise:
         """The numbers that `dynamics.initial_state` consumes, [E, …] each."""
@@ -59,7 +70,8 @@ class EnvironmentStreams:
         return noise
 
 
-def _reset_layout(config: ScenarioConfig) -> tuple[Layout, Layout]:
+def reset_layout(config: ScenarioConfig) -> tuple[Layout, Layout]:
+    """Normal and uniform blocks of a reset, one environment's."""
     m, n, k = config.num_base_stations, config.max_users, config.learning.num_classes
     blocks = config.radio.coherence_blocks
     normal: Layout = {
@@ -88,7 +100,8 @@ def _reset_layout(config: ScenarioConfig) -> tuple[Layout, Layout]:
     return normal, uniform
 
 
-def _frame_layout(config: ScenarioConfig) -> tuple[Layout, Layout]:
+def frame_layout(config: ScenarioConfig) -> tuple[Layout, Layout]:
+    """Normal and uniform blocks of a frame, one environment's; S is their first axis."""
     m, n, k = config.num_base_stations, config.max_users, config.learning.num_classes
     blocks, s = config.radio.coherence_blocks, config.slots_per_frame
     normal: Layout = {

@@ -11,6 +11,7 @@ from dtmarl.accuracy import AccuracyEngine
 from dtmarl.config import ScenarioConfig
 from dtmarl.envs.frame import FrameEnv
 from dtmarl.envs.slot import SlotEnv
+from dtmarl.envs.vector import VectorEnv
 from dtmarl.frame.controller import Controller
 from dtmarl.frame.controller import controller as find_controller
 from dtmarl.scenarios import SCENARIOS, scenario
@@ -87,6 +88,49 @@ def raw_env(
         accuracy=accuracy,
         absent_agents=absent_agents,
         render_mode=render_mode,
+    )
+
+
+def vector_env(
+    which: str | ScenarioConfig = "paper-v0",
+    *,
+    num_envs: int,
+    controller: str | Controller = "proposed",
+    accuracy: str | AccuracyEngine | None = None,
+    backend: str = "numpy",
+    device: str = "cpu",
+    dtype: str | None = None,
+    noise: str | None = None,
+    compile: bool = False,
+) -> VectorEnv:
+    """Many environments at once, of one physics with `parallel_env`.
+
+    Args:
+        which: a scenario's id or configuration.
+        num_envs: E, how many.
+        controller: as for `parallel_env`; it is asked for all environments at once, and with
+            torch shown tensors.
+        accuracy: as for `parallel_env`.
+        backend: ``"numpy"``, in which environment i is bit for bit a `parallel_env` with the same
+            seed, or ``"torch"``.
+        device: of the torch backend, such as ``"cuda"``.
+        dtype: of the physics: None, ``"float32"`` or ``"float64"``.
+        noise: None, ``"pcg64"`` or ``"counter"``; see `dtmarl.envs.vector.VectorEnv`.
+        compile: compile the torch backend, which takes a minute or so.
+
+    Raises:
+        ValueError: an argument is not one of these.
+    """
+    return VectorEnv(
+        scenario(which),
+        num_envs,
+        find_controller(controller),
+        accuracy=accuracy,
+        backend=backend,
+        device=device,
+        dtype=dtype,
+        noise=noise,
+        compile=compile,
     )
 
 

@@ -13,14 +13,13 @@ import numpy as np
 from gymnasium.spaces import Box
 from pettingzoo import ParallelEnv
 
-from dtmarl import dynamics
 from dtmarl.accuracy import ENGINES, AccuracyEngine
 from dtmarl.backend import Array
 from dtmarl.config import ScenarioConfig
 from dtmarl.envs.actions import pack_actions
-from dtmarl.envs.observation import Ahead, Observations
+from dtmarl.envs.observation import Observations
+from dtmarl.envs.simulation import Simulation
 from dtmarl.randomness import EnvironmentStreams
-from dtmarl.twin import model
 from dtmarl.types import Action, FrameDecision, SlotOutcome, State, TwinView
 
 AgentDict = dict[str, Any]
@@ -89,7 +88,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         self.possible_agents = self._bs_names + self._mu_names
         self._user_index = {name: n for n, name in enumerate(self._mu_names)}
         self.agents: list[str] = []
-        self._engine = _engine(config, accuracy)
+        self._engine = engine_for(config, accuracy)
         self.layouts = Observations(config)
         self._observation_spaces = {
             **{name: _box(*self.layouts.bs.bounds) for name in self._bs_names},
@@ -100,10 +99,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
             **{name: _unit_box(1 + config.num_base_stations) for name in self._mu_names},
         }
         self.state_space = _box(*self.layouts.state.bounds)
-        self._streams: EnvironmentStreams | None = None
-        self._state: State | None = None
-        self._ahead: Ahead | None = None
-        self._decision_slot = -1
+        self._simulation: Simulation | None = None
         self._outcome: SlotOutcome | None = None
         self._action: Action | None = None
         self._acted: list[str] = []
@@ -135,24 +131,23 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
             raise ValueError(f"seed: expected None or a non-negative integer, got {seed!r}")
         if options is not None and not isinstance(options, Mapping):
             raise ValueError(f"options: expected None or a mapping, got {options!r}")
-        if self._streams is None or seed is not None:
-            self._streams = EnvironmentStreams(self.config, [None if seed is None else int(seed)])
-        noise = self._streams.draw_reset()
-        self._frame_noise = self._streams.draw_frame()
-        self._state = dynamics.initial_state(self.config, self._engine, noise, self._frame_noise)
-        self._ahead = None
-        self._decision_slot = -1
+        if self._simulation is None or seed is not None:
+            self._simulation = Simulation(
+                self.config,
+                self._engine,
+                EnvironmentStreams(self.config, [None if seed is None else int(seed)]),
+                self.slots_per_decision,
+                self.layouts,
+            )
+        else:
+            self._simulation.reset()
         self._outcome = self._action = self._decision = None
         self.agents = self._present_agents()
         return self._observe(self.agents), {agent: {} for agent in self.agents}
 
     def twin_view(self) -> TwinView:
         """What the twin shows the frame layer, arrays with E = 1; what it learns, at frame ends."""
-        state = self._running_state()
-        return model.view(
-            self.config, state.scene, state.twin, state.control, state.slot,
-            self.slots_per_decision,
-        )  # fmt: skip
+        return self._running().twin_view()
 
     def begin_frame(self, decision: FrameDecision) -> AgentDict:
         """Bring a frame decision into force; required before slots 0, S, 2S and so on.
@@ -167,16 +162,14 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
             RuntimeError: not at the start of a frame, or already decided.
             ValueError: the decision breaks a rule; nothing changes.
         """
-        state = self._running_state()
-        if not self.decision_due:
+        simulation = self._running()
+        if not simulation.decision_due:
             raise RuntimeError(
                 f"begin_frame: expected at slots that are multiples of {self.slots_per_decision}, "
-                f"once each; this is slot {state.slot}"
+                f"once each; this is slot {simulation.state.slot}"
             )
-        self._state = dynamics.begin_frame(self.config, state, decision)
+        simulation.begin_frame(decision)
         self._decision = decision
-        self._ahead = None
-        self._decision_slot = state.slot
         return self._observe(self.agents)
 
     def step(self, actions: Mapping[str, Any]) -> StepResult:
@@ -204,29 +197,18 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         Args:
             actions: as for `step`, which says what is raised.
         """
-        state = self._running_state()
-        if self.decision_due:
+        simulation = self._running()
+        if simulation.decision_due:
             raise RuntimeError(
-                f"step: slot {state.slot} starts a frame; expected begin_frame(decision) first"
+                f"step: slot {simulation.state.slot} starts a frame; expected "
+                "begin_frame(decision) first"
             )
         self._action = action = self.pack(actions)
-        next_slot = state.slot + 1
-        frame_ends = next_slot % self.config.slots_per_frame == 0
-        state, self._outcome = dynamics.step_slot(
-            self.config, self._engine, state, action, self._frame_noise,
-            closes_decision=next_slot % self.slots_per_decision == 0,
-        )  # fmt: skip
-        if frame_ends:
-            assert self._streams is not None
-            self._frame_noise = self._streams.draw_frame()
-            state = dynamics.enter_frame(self.config, state, self._frame_noise)
-        self._state = state
-        if self.decision_due:
-            self._ahead = None  # what was known ahead ends with the decision
+        self._outcome = simulation.play(action)
         self._acted = self.agents
-        if next_slot == self.config.slots_per_episode:
+        if simulation.over:
             self.agents = []
-        elif frame_ends:
+        elif simulation.state.slot % self.config.slots_per_frame == 0:
             self.agents = self._present_agents()
 
     def result(self) -> StepResult:
@@ -260,18 +242,17 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
             RuntimeError: before `reset` or after the episode.
             ValueError: as `step` does.
         """
-        self._running_state()
+        self._running()
         return pack_actions(self.config, self.agents, self._user_index, actions)
 
     def state(self) -> Array:
         """The twin's whole state for centralised critics, [state_space.shape] float32."""
-        return self.layouts.global_state(self._begun_state())[0]
+        return self.layouts.global_state(self._begun().state)[0]
 
     @property
     def decision_due(self) -> bool:
         """Whether this slot starts a frame that has no decision yet."""
-        slot = self._begun_state().slot
-        return slot % self.slots_per_decision == 0 and self._decision_slot != slot
+        return self._begun().decision_due
 
     @property
     def outcome(self) -> SlotOutcome | None:
@@ -291,7 +272,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
     @property
     def snapshot(self) -> State:
         """The true state, for rendering, analysis and oracles; no decision may read it."""
-        return self._begun_state()
+        return self._begun().state
 
     def render(self) -> Array | None:
         """A map of the network: [H, W, 3] uint8 for ``"rgb_array"``, a window for ``"human"``.
@@ -313,31 +294,27 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
 
             close(self)
 
-    def _running_state(self) -> State:
-        state = self._begun_state()
+    def _running(self) -> Simulation:
+        simulation = self._begun()
         if not self.agents:
             raise RuntimeError("the episode is over: expected reset() first")
-        return state
+        return simulation
 
-    def _begun_state(self) -> State:
-        if self._state is None:
+    def _begun(self) -> Simulation:
+        if self._simulation is None:
             raise RuntimeError("the environment has no episode yet: expected reset() first")
-        return self._state
+        return self._simulation
 
     def _present_agents(self) -> list[str]:
         if self.absent_agents == "idle":
             return list(self.possible_agents)
-        present = self._begun_state().frame.present_mask[0]
+        present = self._begun().state.frame.present_mask[0]
         return self._bs_names + [
             name for name, here in zip(self._mu_names, present.tolist(), strict=True) if here
         ]
 
     def _observe(self, agents: list[str]) -> AgentDict:
-        state = self._begun_state()
-        if self._ahead is None:
-            due = self.decision_due
-            self._ahead = self.layouts.ahead(state, 1 if due else self.slots_per_decision)
-        bs, mu = self.layouts.agents(state, self._ahead)
+        bs, mu = self._begun().observe()
         # Copies: the frame's array holds the coming slots too, and callers may write to theirs.
         rows = dict(zip(self.possible_agents, (*bs[0].copy(), *mu[0]), strict=True))
         return rows if len(agents) == len(rows) else {agent: rows[agent] for agent in agents}
@@ -367,7 +344,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
         return infos
 
 
-def _engine(config: ScenarioConfig, which: str | AccuracyEngine | None) -> AccuracyEngine:
+def engine_for(config: ScenarioConfig, which: str | AccuracyEngine | None) -> AccuracyEngine:
     """The accuracy engine of an environment, checked against its scenario."""
     if which is None:
         which = config.learning.engine

@@ -118,7 +118,7 @@ def pause(
                     env.begin_frame(SCHEMES[scheme].decide(config, env.twin_view()))
                 env.play({a: rng.random(env.action_space(a).shape) for a in env.agents})
             if tampered:
-                env._state = change(env.snapshot, slot % config.slots_per_frame)  # noqa: SLF001
+                env._simulation.state = change(env.snapshot, slot % config.slots_per_frame)  # noqa: SLF001
             pair.append(shown(env, scheme))
         yield slot, difference(*pair)
 
