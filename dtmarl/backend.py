@@ -12,7 +12,7 @@ Array = Any
 
 def namespace(array: Array) -> Any:
     """The array-API namespace of an array; NumPy is one itself, and asking it costs nothing."""
-    if isinstance(array, np.ndarray | np.generic):
+    if isinstance(array, (np.ndarray, np.generic)):
         return np
     from dtmarl import backend_torch
 

@@ -34,6 +34,10 @@ _TAIL = (
 )  # fmt: skip
 
 
+Keys = tuple[Array, Array]
+"""Two words [E] int32 that tell an environment's numbers from those of the others."""
+
+
 class CounterStreams:
     """One stream of numbers per environment, all on one device.
 
@@ -57,24 +61,33 @@ class CounterStreams:
 
     def draw_reset(self) -> Noise:
         """The numbers that `dynamics.initial_state` consumes, [E, …] each."""
-        return draw(self._reset_layout, self._next_keys(), self._dtype)
+        return self.reset_noise(self.next_source())
 
     def draw_frame(self) -> Noise:
         """The numbers that one frame consumes, [S, E, …] each."""
-        return frame_noise(self._frame_layout, self._next_keys(), self._dtype)
+        return self.frame_noise(self.next_source())
 
-    def _next_keys(self) -> tuple[Array, Array]:
+    def next_source(self) -> Keys:
+        """What the next draw is made from."""
         self._draw = self._draw + 1
         return draw_keys(self._keys, self._draw)
 
+    def reset_noise(self, source: Keys) -> Noise:
+        """The numbers of a reset from what they are made from; always the same."""
+        return draw(self._reset_layout, source, self._dtype)
 
-def draw_keys(keys: tuple[Array, Array], number: Array) -> tuple[Array, Array]:
+    def frame_noise(self, source: Keys) -> Noise:
+        """The numbers of a frame from what they are made from; always the same."""
+        return draw_slots(self._frame_layout, source, self._dtype)
+
+
+def draw_keys(keys: Keys, number: Array) -> Keys:
     """Keys of one draw, [E] int32 each, from those of the environments and its number."""
     first = hashed(hashed(keys[0] + number * _DRAW) ^ keys[1])
     return first, hashed(first ^ keys[0])
 
 
-def draw(layouts: tuple[Layout, Layout], keys: tuple[Array, Array], dtype: Any) -> Noise:
+def draw(layouts: tuple[Layout, Layout], keys: Keys, dtype: Any) -> Noise:
     """Named blocks [E, …] of one draw: standard normal those of the first layout, else uniform."""
     noise: Noise = {}
     start = 0
@@ -87,7 +100,7 @@ def draw(layouts: tuple[Layout, Layout], keys: tuple[Array, Array], dtype: Any) 
     return noise
 
 
-def frame_noise(layouts: tuple[Layout, Layout], keys: tuple[Array, Array], dtype: Any) -> Noise:
+def draw_slots(layouts: tuple[Layout, Layout], keys: Keys, dtype: Any) -> Noise:
     """As `draw`, with the slots' axis S of each block before that of the environments."""
     noise: Noise = {}
     start = 0

@@ -20,6 +20,7 @@ from dtmarl.types import (
     Action,
     Control,
     FrameDecision,
+    Scene,
     SlotOutcome,
     SlotRecord,
     State,
@@ -38,7 +39,17 @@ def initial_state(
         noise: from `EnvironmentStreams.draw_reset`.
         frame_noise: of the first frame.
     """
-    scene = world.initial_scene(config, noise)
+    return first_state(config, engine, world.initial_scene(config, noise), noise, frame_noise)
+
+
+def first_state(
+    config: ScenarioConfig,
+    engine: AccuracyEngine,
+    scene: Scene,
+    noise: Noise,
+    frame_noise: Noise,
+) -> State:
+    """The state at slot 0 in a given scene; arguments as for `initial_state`."""
     recall = engine.initial_recall(noise["recall"])
     xp = namespace(recall)
     no_link = xp.zeros_like(noise["shadowing"], dtype=xp.bool)
@@ -151,7 +162,7 @@ def step_slot(
         twin=state.twin._replace(knowledge=knowledge._replace(slot_accuracy=newest)),
     )
     if closes_decision:
-        state = _close_decision(config, engine, state, frame_noise)
+        state = close_decision(config, engine, state, frame_noise)
     return state, outcome
 
 
@@ -240,7 +251,7 @@ def slot_outcome(
     )
 
 
-def _close_decision(
+def close_decision(
     config: ScenarioConfig, engine: AccuracyEngine, state: State, frame_noise: Noise
 ) -> State:
     """End of a frame: store what was uploaded, train who is due, let the twin learn.

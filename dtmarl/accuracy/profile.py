@@ -28,9 +28,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from array_api_compat import device
-
-from dtmarl.backend import Array, namespace
+from dtmarl.backend import Array, constant, namespace
 
 FORMAT = 2
 RECALL_LIMIT = 1.0 / 600.0
@@ -205,9 +203,7 @@ class ProfileEngine:
 
     def initial_recall(self, noise: Array) -> Array:
         """The base network's recall for every user, [E, N, K]."""
-        xp = namespace(noise)
-        base = xp.asarray(self.base_recall, dtype=noise.dtype, device=device(noise))
-        return base + xp.zeros_like(noise)
+        return constant(self.base_recall, noise) + namespace(noise).zeros_like(noise)
 
     def update(
         self,
@@ -220,8 +216,7 @@ class ProfileEngine:
     ) -> Array:
         """Recall after retraining; full retraining starts from `full_start`."""
         xp = namespace(recall)
-        constant = {"dtype": recall.dtype, "device": device(recall)}
-        base = logit(xp.asarray(self.base_recall, **constant))
+        base = logit(constant(self.base_recall, recall))
         if mode == "incremental":
             start, kind = logit(recall), "incremental"
         elif mode == "full" and self.full_start == "base":
@@ -231,7 +226,7 @@ class ProfileEngine:
         else:
             raise ValueError(f"mode: expected 'incremental' or 'full', got {mode!r}")
         c = self.coefficients[kind]
-        rivals = xp.asarray(self.rivals, **constant)
+        rivals = constant(self.rivals, recall)
         moved, reach = moved_logit(start, base, rivals, real_samples, twin_samples, c)
         scatter = c.luck_std * xp.sqrt(reach) * luck(noise, rivals, c.rivalry)
         updated = _recall(moved + scatter)

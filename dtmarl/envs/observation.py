@@ -34,10 +34,21 @@ class Block(NamedTuple):
 
 
 class Layout:
-    """The blocks of one kind of vector, in order."""
+    """The blocks of one kind of vector, in order.
+
+    Attributes:
+        blocks: what they are.
+        bounds: lowest and highest value of each element, [size] float32 each.
+    """
 
     def __init__(self, *blocks: Block) -> None:
         self.blocks = blocks
+        low = [np.full(block.width, block.low) for block in blocks]
+        high = [np.full(block.width, block.high) for block in blocks]
+        self.bounds = (
+            np.concatenate(low).astype(np.float32),
+            np.concatenate(high).astype(np.float32),
+        )
 
     @cached_property
     def slices(self) -> dict[str, slice]:
@@ -52,13 +63,6 @@ class Layout:
     def size(self) -> int:
         """Length of the vector."""
         return sum(block.width for block in self.blocks)
-
-    @cached_property
-    def bounds(self) -> tuple[Array, Array]:
-        """Lowest and highest value of each element, [size] float32 each."""
-        low = [np.full(block.width, block.low) for block in self.blocks]
-        high = [np.full(block.width, block.high) for block in self.blocks]
-        return np.concatenate(low).astype(np.float32), np.concatenate(high).astype(np.float32)
 
     def join(self, values: dict[str, Array]) -> Array:
         """The vector [..., size] from its blocks [..., width], clipped to the bounds."""

@@ -1,29 +1,47 @@
-"""The simulation on torch tensors: where its noise comes from, and what of it is compiled."""
+"""The simulation on torch tensors: where its noise comes from, and what of it is compiled.
+
+A compiled graph is made for what is constant in it. So slots are played as slot 0 of a frame of one
+slot, and only the turn of a frame, once in S slots, knows what slot it is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 
+from dtmarl import dynamics, world
 from dtmarl.accuracy import AccuracyEngine
+from dtmarl.backend import Array
 from dtmarl.config import ScenarioConfig
 from dtmarl.counter_noise import CounterStreams
-from dtmarl.envs.observation import Observations
+from dtmarl.envs.observation import Ahead, Observations
 from dtmarl.envs.simulation import Simulation
-from dtmarl.randomness import EnvironmentStreams, Noise, Streams
+from dtmarl.randomness import EnvironmentStreams, Noise
+from dtmarl.twin import model
+from dtmarl.types import Action, Scene, SlotOutcome, State, Twin, TwinView
 
 
-class _MovedStreams:
-    """Numbers drawn by NumPy, one generator per environment, as tensors."""
+class MovedStreams:
+    """Numbers drawn by NumPy, one generator per environment, as tensors.
+
+    Args:
+        streams: draws them.
+        dtype: of the tensors.
+        device: of the tensors.
+    """
 
     def __init__(self, streams: EnvironmentStreams, dtype: torch.dtype, device: str) -> None:
         self._streams, self._dtype, self._device = streams, dtype, device
 
     def draw_reset(self) -> Noise:
+        """The numbers that `dynamics.initial_state` consumes, [E, …] each."""
         return self._moved(self._streams.draw_reset())
 
     def draw_frame(self) -> Noise:
+        """The numbers that one frame consumes, [S, E, …] each."""
         return self._moved(self._streams.draw_frame())
 
     def _moved(self, noise: Noise) -> Noise:
@@ -47,9 +65,156 @@ def torch_simulation(
 ) -> Simulation:
     """A simulation on torch; the arguments are those of `dtmarl.envs.vector.VectorEnv`."""
     real = {"float32": torch.float32, "float64": torch.float64}[dtype]
-    streams: Streams = (
+    streams: Any = (
         CounterStreams(config, seeds, real, device)
         if noise == "counter"
-        else _MovedStreams(EnvironmentStreams(config, seeds), real, device)
+        else MovedStreams(EnvironmentStreams(config, seeds), real, device)
     )
-    return Simulation(config, engine, streams, slots_per_decision, layouts)
+    kind = CompiledSimulation if compile else Simulation
+    return kind(config, engine, streams, slots_per_decision, layouts)
+
+
+class CompiledSimulation(Simulation):
+    """A simulation whose slots and frames are compiled graphs; see `Simulation`.
+
+    With counter-based noise a frame's numbers are made within the graphs that consume them.
+    """
+
+    def __init__(
+        self,
+        config: ScenarioConfig,
+        engine: AccuracyEngine,
+        streams: CounterStreams | MovedStreams,
+        slots_per_decision: int,
+        layouts: Observations,
+    ) -> None:
+        numbers = streams if isinstance(streams, CounterStreams) else None
+        self._counter = numbers
+        self._view: TwinView | None = None
+        self._start = _compiled(partial(_start, config, engine, numbers, slots_per_decision))
+        self._slot = _compiled(partial(_slot, config, engine))
+        self._close = _compiled(partial(_close, config, engine, numbers))
+        self._enter = _compiled(partial(_enter, config, numbers, slots_per_decision))
+        self._look_ahead = _compiled(layouts.ahead)
+        self._agents = _compiled(layouts.agents)
+        super().__init__(config, engine, streams, slots_per_decision, layouts)
+
+    def reset(self) -> None:
+        """Start new episodes; every environment's numbers go on where they were."""
+        noise = self._streams.draw_reset()
+        self._source = self._next_source()
+        # A scene has constants that NumPy and SciPy compute, which no graph can hold.
+        scene = world.initial_scene(self._config, noise)
+        self.state, self._accuracy_noise, self._view = self._start(scene, noise, self._source)
+        self._ahead = None
+        self._decision_slot = -1
+
+    def twin_view(self) -> TwinView:
+        """What the twin shows the frame layer."""
+        return super().twin_view() if self._view is None else self._view
+
+    def play(self, action: Action) -> SlotOutcome:
+        """Play one slot; where a frame ends, the world and the twin enter the next."""
+        state, config = self.state, self._config
+        s = state.slot % config.slots_per_frame
+        noise = {"measured_accuracy": self._accuracy_noise[s : s + 1]}
+        after, outcome = self._slot(_one_slot(state, s), action, noise)
+        state = state._replace(
+            slot=state.slot + 1,
+            records=(*state.records, *after.records),
+            control=after.control,
+            twin=state.twin._replace(knowledge=after.twin.knowledge),
+        )
+        self._view = None
+        if state.slot % self._period == 0:
+            state = self._close(state, self._source)
+        if state.slot % config.slots_per_frame == 0:
+            self._source = self._next_source()
+            state, self._accuracy_noise, self._view = self._enter(state, self._source)
+        self.state = state
+        if self.decision_due:
+            self._ahead = None
+        return outcome
+
+    def observe(self) -> tuple[Array, Array]:
+        """What every agent sees, [E, M, bs.size] and [E, N, mu.size] float32."""
+        if self._ahead is None:
+            num_slots = 1 if self.decision_due else self._period
+            self._ahead = self._look_ahead(self.state, num_slots)
+        at = self.state.slot - self._ahead.slot
+        one = Ahead(0, *(part[at : at + 1] for part in self._ahead[1:]))
+        return self._agents(_one_slot(self.state, 0), one)
+
+    def _next_source(self) -> Any:
+        """What the next frame's noise is made from in a graph, or that noise."""
+        if self._counter is not None:
+            return self._counter.next_source()
+        return self._streams.draw_frame()
+
+
+def _one_slot(state: State, s: int) -> State:
+    """What playing slot `s` of the frame takes of a state, as slot 0 of a frame of one slot."""
+    frame = state.frame
+    cut = {
+        name: getattr(frame, name)[s : s + 1]
+        for name in ("class_mix", "rate_bytes_per_s", "task_bytes", "free_flop_per_s")
+    }
+    return State(
+        slot=0,
+        scene=None,
+        world=None,
+        frame=frame._replace(position_m=None, cell=None, gain=None, **cut),
+        recall=state.recall,
+        twin=Twin(None, (), state.twin.knowledge),
+        control=state.control,
+        records=(),
+    )
+
+
+def _start(
+    config: ScenarioConfig,
+    engine: AccuracyEngine,
+    numbers: CounterStreams | None,
+    period: int,
+    scene: Scene,
+    noise: Noise,
+    source: Any,
+) -> tuple[State, Array, TwinView]:
+    frame_noise = source if numbers is None else numbers.frame_noise(source)
+    state = dynamics.first_state(config, engine, scene, noise, frame_noise)
+    view = model.view(config, scene, state.twin, state.control, 0, period)
+    return state, frame_noise["measured_accuracy"], view
+
+
+def _slot(
+    config: ScenarioConfig, engine: AccuracyEngine, state: State, action: Action, noise: Noise
+) -> tuple[State, SlotOutcome]:
+    return dynamics.step_slot(config, engine, state, action, noise, closes_decision=False)
+
+
+def _close(
+    config: ScenarioConfig,
+    engine: AccuracyEngine,
+    numbers: CounterStreams | None,
+    state: State,
+    source: Any,
+) -> State:
+    noise = source if numbers is None else numbers.frame_noise(source)
+    return dynamics.close_decision(config, engine, state, noise)
+
+
+def _enter(
+    config: ScenarioConfig,
+    numbers: CounterStreams | None,
+    period: int,
+    state: State,
+    source: Any,
+) -> tuple[State, Array, TwinView]:
+    noise = source if numbers is None else numbers.frame_noise(source)
+    state = dynamics.enter_frame(config, state, noise)
+    view = model.view(config, state.scene, state.twin, state.control, state.slot, period)
+    return state, noise["measured_accuracy"], view
+
+
+def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(function, fullgraph=True)
