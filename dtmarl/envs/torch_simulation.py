@@ -155,17 +155,18 @@ class CompiledSimulation(Simulation):
 def _one_slot(state: State, s: int) -> State:
     """What playing slot `s` of the frame takes of a state, as slot 0 of a frame of one slot."""
     frame = state.frame
+    unused: Any = None
     cut = {
         name: getattr(frame, name)[s : s + 1]
         for name in ("class_mix", "rate_bytes_per_s", "task_bytes", "free_flop_per_s")
     }
     return State(
         slot=0,
-        scene=None,
-        world=None,
+        scene=unused,
+        world=unused,
         frame=frame._replace(position_m=None, cell=None, gain=None, **cut),
         recall=state.recall,
-        twin=Twin(None, (), state.twin.knowledge),
+        twin=Twin(unused, (), state.twin.knowledge),
         control=state.control,
         records=(),
     )
@@ -217,4 +218,5 @@ def _enter(
 
 
 def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    return torch.compile(function, fullgraph=True)
+    compiled: Callable[..., Any] = torch.compile(function, fullgraph=True)
+    return compiled
