@@ -8,6 +8,7 @@ from typing import Any
 from dtmarl.cli import arguments
 from dtmarl.evaluation import evaluate
 from dtmarl.evaluation.table import report_table
+from dtmarl.frame.controller import CONTROLLERS
 from dtmarl.policies import POLICIES
 
 
@@ -22,7 +23,9 @@ def add_to(commands: Any) -> None:
         "policy", metavar="POLICY", help=f"one of {', '.join(POLICIES)}, or package.module:Class"
     )
     parser.add_argument(
-        "--controller", default="proposed", help="scheme of the frame layer (default: %(default)s)"
+        "--controller",
+        default="proposed",
+        help=f"frame layer: one of {', '.join(CONTROLLERS)} (default: %(default)s)",
     )
     parser.add_argument("--out", metavar="FILE", help="write the report as JSON")
     parser.add_argument(

@@ -3,7 +3,9 @@
 With the best split for every allocation, a user's delay is a function of the power it has at each
 base station. Power flows to where it is worth most: shares grow and shrink by how their worth
 compares with their base station's mean, with steps that get smaller. This leaves the sets of links
-that a point came from, and so finds links that are worth a small part of a task.
+that a point came from, and so finds links that are worth a small part of a task. The function has
+many local minima: it starts from the given allocation and from some on the way to equal shares, and
+once more from the best that these have come to.
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ from dtmarl.optimum.problem import divide, namespace, total
 from dtmarl.optimum.stations import Links
 
 POLISH_STEPS = 80
-"""Allocations that are tried."""
+"""Allocations that are tried from each start."""
 
+_TOWARDS_EQUAL = (0.0, 0.25, 0.5, 0.75, 1.0)  # where on the way to equal shares it starts
 _OPENED = 0.02  # part of each base station that links without power are given to begin with
+_OPENED_LAST = 0.003  # the same for the last start, which is good already
 
 
 def polished(
@@ -34,6 +38,29 @@ def polished(
         Sum of delays [E], split [E, A, N] and power [E, A, N].
     """
     xp = namespace(power)
+    served = links.usable_mask & xp.any(power > 0.0, axis=1)[:, None, :]
+    equal = xp.where(served, xp.ones_like(power), xp.zeros_like(power))
+    equal = _within_capacity(links, equal, free_flop_per_s)
+    starts = [(1.0 - t) * power + t * equal for t in _TOWARDS_EQUAL]
+    number = len(starts)
+    found = _walk(
+        Links(*(repeated(values, number) for values in links)),
+        xp.reshape(xp.stack(starts, axis=1), (-1, *power.shape[1:])),
+        repeated(unaided_s, number),
+        repeated(free_flop_per_s, number),
+        _OPENED,
+    )
+    place = xp.argmin(xp.reshape(found[0], (-1, number)), axis=1)
+    index = place + number * (xp.cumulative_sum(xp.ones_like(place)) - 1)
+    power = xp.take(found[2], index, axis=0)
+    return _walk(links, power, unaided_s, free_flop_per_s, _OPENED_LAST)
+
+
+def _walk(
+    links: Links, power: Array, unaided_s: Array, free_flop_per_s: Array, opened_part: float
+) -> tuple[Array, Array, Array]:
+    """The best allocation met on the way from a start, which is one of them."""
+    xp = namespace(power)
     helped = xp.any(links.usable_mask, axis=1)
 
     def solve(power: Array) -> tuple[Array, Array]:
@@ -46,10 +73,9 @@ def polished(
     # Who keeps everything local has no use for the other links that are opened either.
     served = links.usable_mask & xp.any(best > 0.0, axis=1)[:, None, :]
     opened = xp.where(served, links.spread(free_flop_per_s), 0.0)
-    power = _within_capacity(
-        links, (1.0 - _OPENED) * power + _OPENED * _within_capacity(links, opened, free_flop_per_s),
-        free_flop_per_s,
-    )  # fmt: skip
+    opened = _within_capacity(links, opened, free_flop_per_s)
+    power = (1.0 - opened_part) * power + opened_part * opened
+    power = _within_capacity(links, power, free_flop_per_s)
     for step in range(POLISH_STEPS):
         delay, split = solve(power)
         better = delay < best_delay
@@ -62,6 +88,13 @@ def polished(
         change = xp.minimum(xp.maximum(change, -xp.ones_like(change)), xp.ones_like(change))
         power = _within_capacity(links, power * xp.exp(change), free_flop_per_s)
     return best_delay, best, best_power
+
+
+def repeated(values: Array, times: int) -> Array:
+    """Every row that many times in a row."""
+    xp = namespace(values)
+    shape = (values.shape[0], times, *values.shape[1:])
+    return xp.reshape(xp.broadcast_to(values[:, None, ...], shape), (shape[0] * times, *shape[2:]))
 
 
 def _within_capacity(links: Links, power: Array, free_flop_per_s: Array) -> Array:

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from dtmarl.backend import Array
 from dtmarl.optimum.best_split import best_split, offload_delay_s
 from dtmarl.optimum.market import adjust, open_market
-from dtmarl.optimum.polish import polished
+from dtmarl.optimum.polish import polished, repeated
 from dtmarl.optimum.price_bound import cheapest_s
 from dtmarl.optimum.problem import divide, namespace, put_rows, total
 from dtmarl.optimum.stations import SET_LINKS, Links, compact_links, set_masks, whole_sets
@@ -288,16 +288,9 @@ def _best_of(links: Links, candidates: Chosen, unaided_s: Array, free_flop_per_s
     chosen = Chosen(
         *(xp.reshape(values, (num_rows * number, *values.shape[2:])) for values in candidates)
     )
-    many = Links(*(_repeat(values, number) for values in links))
-    rest = (_repeat(unaided_s, number), _repeat(free_flop_per_s, number))
+    many = Links(*(repeated(values, number) for values in links))
+    rest = (repeated(unaided_s, number), repeated(free_flop_per_s, number))
     points = _solve_sets(many, chosen, *rest)
     place = xp.argmin(xp.reshape(points.delay_s, (num_rows, number)), axis=1)
     index = place + number * (xp.cumulative_sum(xp.ones_like(place)) - 1)
     return _Point(*(xp.take(values, index, axis=0) for values in points))
-
-
-def _repeat(values: Array, times: int) -> Array:
-    """Every row that many times in a row."""
-    xp = namespace(values)
-    shape = (values.shape[0], times, *values.shape[1:])
-    return xp.reshape(xp.broadcast_to(values[:, None, ...], shape), (shape[0] * times, *shape[2:]))

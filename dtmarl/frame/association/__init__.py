@@ -21,4 +21,14 @@ SOLVERS: dict[str, Solver] = {
     "nearest": nearest,
     "strongest": strongest,
 }
-"""Association solvers by the name that a controller takes."""
+"""Association solvers by the name that a controller takes, and what their bounds certify.
+
+- ``exact``, ``local-search`` and ``enumerate`` minimise the delay of the frame's expected slot
+  with congestion (`frame_objective`). No association with one base station per user is below their
+  bound; ``exact`` and ``enumerate`` close it, ``local-search`` does not.
+- ``algorithm-1`` is the paper's: it minimises the linear objective (12), λ and Q fixed. Its value
+  and bound are of that objective, and say nothing about the delay with congestion.
+- ``strongest`` and ``nearest`` optimise nothing; their bound is -inf.
+
+None certifies anything about true slots, which the twin can only expect.
+"""

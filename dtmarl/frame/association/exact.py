@@ -33,6 +33,11 @@ def exact(
     what local search has found. Where a limit ends it, the result is the best association found,
     with the bound that holds; `nodes` counts branch-and-bound nodes.
 
+    Certified: on the frame's expected slot no association with one base station per user, with any
+    split and allocation, is below the bound, which is the value itself up to 1e-7 unless a limit
+    was met. Not certified: associations with several base stations per user, and how the true
+    slots will differ from the one that the twin expects.
+
     Args:
         problem: with its `expected_slot`.
         node_limit: nodes to look at in each environment; None for a number that depends on the

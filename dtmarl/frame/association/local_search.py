@@ -41,6 +41,10 @@ class _Links(NamedTuple):
 def local_search(problem: AssociationProblem) -> AssociationResult:
     """A good association of every environment, with its bound.
 
+    Certified: the value is that of the association returned, and no association with one base
+    station per user is below the bound. Not certified: that it is the best; the gap says how far
+    it may be, and is that of the prices, mostly much larger than the distance to the best.
+
     An environment's result does not depend, in any bit, on the others in the batch.
 
     Raises:
