@@ -118,6 +118,8 @@ class CompiledSimulation(Simulation):
         state, config = self.state, self._config
         s = state.slot % config.slots_per_frame
         noise = {"measured_accuracy": self._accuracy_noise[s : s + 1]}
+        after: State
+        outcome: SlotOutcome
         after, outcome = self._slot(_one_slot(state, s), action, noise)
         state = state._replace(
             slot=state.slot + 1,
@@ -143,7 +145,8 @@ class CompiledSimulation(Simulation):
             self._ahead = self._look_ahead(self.state, num_slots)
         at = self.state.slot - self._ahead.slot
         one = Ahead(0, *(part[at : at + 1] for part in self._ahead[1:]))
-        return self._agents(_one_slot(self.state, 0), one)
+        bs, mu = self._agents(_one_slot(self.state, 0), one)
+        return bs, mu
 
     def _next_source(self) -> Any:
         """What the next frame's noise is made from in a graph, or that noise."""
