@@ -1,11 +1,12 @@
 """The simulation on torch tensors: where its noise comes from, and what of it is compiled.
 
 A compiled graph is made for what is constant in it. So slots are played as slot 0 of a frame of one
-slot, and only the turn of a frame, once in S slots, knows what slot it is.
+slot, and frames turn with the clock set back: one graph each serves all of them.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -129,14 +130,23 @@ class CompiledSimulation(Simulation):
         )
         self._view = None
         if state.slot % self._period == 0:
-            state = self._close(state, self._source)
-        if state.slot % config.slots_per_frame == 0:
-            self._source = self._next_source()
-            state, self._accuracy_noise, self._view = self._enter(state, self._source)
+            state = self._turned(state)
         self.state = state
         if self.decision_due:
             self._ahead = None
         return outcome
+
+    def _turned(self, state: State) -> State:
+        """The state with its decision closed, and in the next frame where one begins."""
+        config = self._config
+        repeats = math.lcm(config.slots_per_frame, config.twin.sync_period_slots)
+        elapsed = state.slot - state.slot % repeats
+        state = self._close(_clock_set_back(state, elapsed, config), self._source)
+        if state.slot % config.slots_per_frame == 0:
+            self._source = self._next_source()
+            state, self._accuracy_noise, view = self._enter(state, self._source)
+            self._view = view._replace(slot=view.slot + elapsed)
+        return _clock_set_back(state, -elapsed, config)
 
     def observe(self) -> tuple[Array, Array]:
         """What every agent sees, [E, M, bs.size] and [E, N, mu.size] float32."""
@@ -172,6 +182,31 @@ def _one_slot(state: State, s: int) -> State:
         twin=Twin(unused, (), state.twin.knowledge),
         control=state.control,
         records=(),
+    )
+
+
+def _clock_set_back(state: State, slots: int, config: ScenarioConfig) -> State:
+    """The state as if so many slots, whole frames, had not passed: all that counts is the same.
+
+    A graph that knows its slot as a number serves every frame when it is always the same number.
+    """
+    if slots == 0:
+        return state
+    scene, twin, frames = state.scene, state.twin, slots // config.slots_per_frame
+    return state._replace(
+        slot=state.slot - slots,
+        scene=scene._replace(
+            arrival_frame=scene.arrival_frame - frames,
+            departure_frame=scene.departure_frame - frames,
+            failure_frame=scene.failure_frame - frames,
+        ),
+        twin=twin._replace(
+            mirror=twin.mirror._replace(report_slot=twin.mirror.report_slot - slots),
+            in_flight=tuple(
+                report and report._replace(sent_slot=report.sent_slot - slots)
+                for report in twin.in_flight
+            ),
+        ),
     )
 
 
