@@ -35,7 +35,7 @@ PHASES = {
     "noise": "randomness.py:draw_frame",
     "slot physics: delays, accuracy": "dynamics.py:slot_outcome",
     "twin: reports": "mirror.py:advance_frame",
-    "frame end: retraining, what the twin learns": "dynamics.py:_close_decision",
+    "frame end: retraining, what the twin learns": "dynamics.py:close_decision",
     "frame layer: view, decision": "frame.py:_decide",
     "observations": "slot.py:_observe",
     "actions: checks": "actions.py:pack_actions",

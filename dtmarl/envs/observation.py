@@ -66,11 +66,12 @@ class Layout:
 
     def join(self, values: dict[str, Array]) -> Array:
         """The vector [..., size] from its blocks [..., width], clipped to the bounds."""
-        parts = [values[block.name] for block in self.blocks]
-        xp = namespace(parts[0])
+        xp = namespace(values[self.blocks[0].name])
+        # Single precision first: half the memory, and rounding does not cross the bounds.
+        parts = [xp.astype(values[block.name], xp.float32) for block in self.blocks]
         joined = xp.concat(parts, axis=-1)
-        low, high = (constant(bound, joined, xp.float32) for bound in self.bounds)
-        return xp.astype(xp.minimum(xp.maximum(joined, low), high), xp.float32)
+        low, high = (constant(bound, joined) for bound in self.bounds)
+        return xp.minimum(xp.maximum(joined, low), high)
 
 
 class Ahead(NamedTuple):
