@@ -45,6 +45,9 @@ FIGURES = {
     "breakout_rate_profile": "break-out rate, profile (or replica)",
     "retrain_rate_real": "user-slots under retraining, real engine",
     "retrain_rate_profile": "user-slots under retraining, profile (or replica)",
+    "lead_real": "accuracy, proposed minus this scheme, same seeds, real engine",
+    "lead_profile": "the same, profile (or replica)",
+    "lead_error": "the second minus the first",
     "update_recall_error": "one update: mean absolute error of recall, by class",
     "update_accuracy_error": "one update: mean absolute error of accuracy on the trained mix",
     "update_accuracy_change": "one update: mean absolute change of that accuracy, for scale",
@@ -107,6 +110,19 @@ def update_errors(runs: Sequence[Run], engine: ProfileEngine) -> dict[str, float
     }
 
 
+def leads(mine: dict[int, Any], theirs: dict[int, Any]) -> dict[str, Any]:
+    """How far one scheme's accuracy is above another's under both engines, paired by seed."""
+    seeds = sorted(mine.keys() & theirs.keys())
+    if not seeds:
+        return {}
+    real, fast = (
+        np.array([mine[seed][name] - theirs[seed][name] for seed in seeds])
+        for name in ("accuracy_real", "accuracy_profile")
+    )
+    named = {"lead_real": real, "lead_profile": fast, "lead_error": fast - real}
+    return {name: mean_estimate(values).to_dict() for name, values in named.items()}
+
+
 def validate(
     origin: dict[str, Any], runs: Sequence[Run], replicas: Sequence[Run] = ()
 ) -> dict[str, Any]:
@@ -117,6 +133,7 @@ def validate(
     result: dict[str, Any] = {}
     for label in ("profile", *(["replica"] if replicas else [])):
         result[label] = {}
+        by_seed: dict[str, dict[int, Any]] = {}
         for scheme in dict.fromkeys(run["scheme"] for run in runs):
             chosen = [run for run in runs if run["scheme"] == scheme]
             if label == "replica":
@@ -130,6 +147,10 @@ def validate(
                 continue
             period = dtmarl.SCHEMES[scheme].slots_per_decision(config)
             compared = [compare(*pair, period) for pair in zip(chosen, others, strict=True)]
+            by_seed[scheme] = {run["seed"]: one for run, one in zip(chosen, compared, strict=True)}
+            lead = (
+                {} if scheme == "proposed" else leads(by_seed.get("proposed", {}), by_seed[scheme])
+            )
             result[label][scheme] = {
                 "seeds": [run["seed"] for run in chosen],
                 "updates": sum(len(run["updates"]) for run in chosen),
@@ -137,6 +158,7 @@ def validate(
                     name: mean_estimate([one[name] for one in compared]).to_dict()
                     for name in compared[0]
                 },
+                **lead,
                 **({} if label == "replica" else update_errors(chosen, engine)),
                 "curves": {
                     "real": np.round([curve(run) for run in chosen], 4).tolist(),
