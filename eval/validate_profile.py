@@ -38,6 +38,8 @@ FIGURES = {
     "curve_error": "the same of the users' mean, slot by slot",
     "decision_agreement": "user-frames with the same retrain decision",
     "chance_agreement": "the same for decisions drawn at random at both engines' rates",
+    "margin_differing": "distance of the accuracy before from C̄, median, decisions that differ",
+    "margin_alike": "the same, decisions alike",
     "breakout_agreement": "user-slots in which both break out, or neither",
     "accuracy_real": "mean accuracy, real engine",
     "accuracy_profile": "mean accuracy, profile (or replica)",
@@ -110,6 +112,20 @@ def update_errors(runs: Sequence[Run], engine: ProfileEngine) -> dict[str, float
     }
 
 
+def margins(pairs: Sequence[tuple[Run, Run]], period: int, threshold: float) -> dict[str, float]:
+    """How close to C̄ a user's real accuracy was before decisions that differ, and that do not."""
+    distances: dict[bool, list[float]] = {True: [], False: []}
+    for real, fast in pairs:
+        present, accuracy = np.array(real["present"], bool), np.array(real["accuracy"], float)
+        differs = np.array(real["retrain"]) != np.array(fast["retrain"])
+        for slot in range(period, len(accuracy), period):
+            before = np.abs(accuracy[slot - period : slot].mean(axis=0) - threshold)
+            for user in np.flatnonzero(present[slot] & present[slot - period]):
+                distances[bool(differs[slot, user])].append(before[user])
+    named = {"margin_differing": distances[True], "margin_alike": distances[False]}
+    return {name: float(np.median(values)) for name, values in named.items() if values}
+
+
 def leads(mine: dict[int, Any], theirs: dict[int, Any]) -> dict[str, Any]:
     """How far one scheme's accuracy is above another's under both engines, paired by seed."""
     seeds = sorted(mine.keys() & theirs.keys())
@@ -146,7 +162,8 @@ def validate(
             if not chosen:
                 continue
             period = dtmarl.SCHEMES[scheme].slots_per_decision(config)
-            compared = [compare(*pair, period) for pair in zip(chosen, others, strict=True)]
+            pairs = list(zip(chosen, others, strict=True))
+            compared = [compare(*pair, period) for pair in pairs]
             by_seed[scheme] = {run["seed"]: one for run, one in zip(chosen, compared, strict=True)}
             lead = (
                 {} if scheme == "proposed" else leads(by_seed.get("proposed", {}), by_seed[scheme])
@@ -158,6 +175,7 @@ def validate(
                     name: mean_estimate([one[name] for one in compared]).to_dict()
                     for name in compared[0]
                 },
+                **margins(pairs, period, config.learning.accuracy_threshold),
                 **lead,
                 **({} if label == "replica" else update_errors(chosen, engine)),
                 "curves": {
