@@ -188,14 +188,19 @@ def to_markdown(content: dict[str, Any]) -> str:
     names = ("accuracy", "breakout_rate", "breakout_jump", "retrain_rate")
     lines = [
         "| scheme | seeds | accuracy (%) | break-outs (%) | largest rise (%) | retraining (%) "
-        "| minutes per episode |",
-        "|---|---|---|---|---|---|---|",
+        "| minutes per episode | of it training (%) | testing (%) |",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for scheme in schemes:
         runs = runs_of(content, scheme, complete_seeds(content, [scheme]))
         cells = [per_cent(mean_estimate([measures(run)[name] for run in runs])) for name in names]
-        minutes = np.mean([run["seconds"] for run in runs]) / 60
-        lines.append(f"| {scheme} | {len(runs)} | {' | '.join(cells)} | {minutes:.1f} |")
+        whole, *parts = (
+            sum(run[name] for run in runs)
+            for name in ("seconds", "training_seconds", "testing_seconds")
+        )
+        cells.append(f"{whole / 60 / len(runs):.1f}")
+        cells += [f"{100 * part / whole:.1f}" for part in parts]
+        lines.append(f"| {scheme} | {len(runs)} | {' | '.join(cells)} |")
     lines += ["", "| figure | the paper says | measured, paired by seed | verdict |"]
     lines.append("|---|---|---|---|")
     claims = [
