@@ -178,7 +178,7 @@ def runs_of(content: dict[str, Any], scheme: str, seeds: Sequence[int]) -> list[
 
 
 def verdict(estimate: Estimate, pairs: int) -> str:
-    """Whether a paired difference that the paper has above zero is so; a few pairs decide nothing."""
+    """Whether a paired difference that the paper has above zero is so; few pairs decide nothing."""
     if pairs < LEAST_PAIRS or math.isnan(estimate.low) or estimate.low <= 0.0 <= estimate.high:
         return "undecided"
     return "holds" if estimate.low > 0.0 else "does not hold"
