@@ -193,7 +193,7 @@ def draw(content: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     cases = content["cases"]
-    figure = Figure(figsize=(3.6 * len(cases), 4.0), layout="constrained")
+    figure = Figure(figsize=(3.6 * len(cases), 4.0), layout="compressed")
     panels = figure.subplots(1, len(cases), squeeze=False)[0]
     for axes, (case, result) in zip(panels, cases.items(), strict=True):
         points = np.array([p[:2] for name in PREDICTORS for p in result["calibration"][name]])

@@ -38,6 +38,8 @@ FIGURES = {
     "curve_error": "the same of the users' mean, slot by slot",
     "decision_agreement": "user-frames with the same retrain decision",
     "chance_agreement": "the same for decisions drawn at random at both engines' rates",
+    "margin_differing": "distance of the accuracy before from C̄, median, decisions that differ",
+    "margin_alike": "the same, decisions alike",
     "breakout_agreement": "user-slots in which both break out, or neither",
     "accuracy_real": "mean accuracy, real engine",
     "accuracy_profile": "mean accuracy, profile (or replica)",
@@ -45,6 +47,9 @@ FIGURES = {
     "breakout_rate_profile": "break-out rate, profile (or replica)",
     "retrain_rate_real": "user-slots under retraining, real engine",
     "retrain_rate_profile": "user-slots under retraining, profile (or replica)",
+    "lead_real": "accuracy, proposed minus this scheme, same seeds, real engine",
+    "lead_profile": "the same, profile (or replica)",
+    "lead_error": "the second minus the first",
     "update_recall_error": "one update: mean absolute error of recall, by class",
     "update_accuracy_error": "one update: mean absolute error of accuracy on the trained mix",
     "update_accuracy_change": "one update: mean absolute change of that accuracy, for scale",
@@ -107,6 +112,33 @@ def update_errors(runs: Sequence[Run], engine: ProfileEngine) -> dict[str, float
     }
 
 
+def margins(pairs: Sequence[tuple[Run, Run]], period: int, threshold: float) -> dict[str, float]:
+    """How close to C̄ a user's real accuracy was before decisions that differ, and that do not."""
+    distances: dict[bool, list[float]] = {True: [], False: []}
+    for real, fast in pairs:
+        present, accuracy = np.array(real["present"], bool), np.array(real["accuracy"], float)
+        differs = np.array(real["retrain"]) != np.array(fast["retrain"])
+        for slot in range(period, len(accuracy), period):
+            before = np.abs(accuracy[slot - period : slot].mean(axis=0) - threshold)
+            for user in np.flatnonzero(present[slot] & present[slot - period]):
+                distances[bool(differs[slot, user])].append(before[user])
+    named = {"margin_differing": distances[True], "margin_alike": distances[False]}
+    return {name: float(np.median(values)) for name, values in named.items() if values}
+
+
+def leads(mine: dict[int, Any], theirs: dict[int, Any]) -> dict[str, Any]:
+    """How far one scheme's accuracy is above another's under both engines, paired by seed."""
+    seeds = sorted(mine.keys() & theirs.keys())
+    if not seeds:
+        return {}
+    real, fast = (
+        np.array([mine[seed][name] - theirs[seed][name] for seed in seeds])
+        for name in ("accuracy_real", "accuracy_profile")
+    )
+    named = {"lead_real": real, "lead_profile": fast, "lead_error": fast - real}
+    return {name: mean_estimate(values).to_dict() for name, values in named.items()}
+
+
 def validate(
     origin: dict[str, Any], runs: Sequence[Run], replicas: Sequence[Run] = ()
 ) -> dict[str, Any]:
@@ -117,6 +149,7 @@ def validate(
     result: dict[str, Any] = {}
     for label in ("profile", *(["replica"] if replicas else [])):
         result[label] = {}
+        by_seed: dict[str, dict[int, Any]] = {}
         for scheme in dict.fromkeys(run["scheme"] for run in runs):
             chosen = [run for run in runs if run["scheme"] == scheme]
             if label == "replica":
@@ -129,7 +162,12 @@ def validate(
             if not chosen:
                 continue
             period = dtmarl.SCHEMES[scheme].slots_per_decision(config)
-            compared = [compare(*pair, period) for pair in zip(chosen, others, strict=True)]
+            pairs = list(zip(chosen, others, strict=True))
+            compared = [compare(*pair, period) for pair in pairs]
+            by_seed[scheme] = {run["seed"]: one for run, one in zip(chosen, compared, strict=True)}
+            lead = (
+                {} if scheme == "proposed" else leads(by_seed.get("proposed", {}), by_seed[scheme])
+            )
             result[label][scheme] = {
                 "seeds": [run["seed"] for run in chosen],
                 "updates": sum(len(run["updates"]) for run in chosen),
@@ -137,6 +175,8 @@ def validate(
                     name: mean_estimate([one[name] for one in compared]).to_dict()
                     for name in compared[0]
                 },
+                **margins(pairs, period, config.learning.accuracy_threshold),
+                **lead,
                 **({} if label == "replica" else update_errors(chosen, engine)),
                 "curves": {
                     "real": np.round([curve(run) for run in chosen], 4).tolist(),

@@ -213,6 +213,27 @@ def test_profile_is_compared_user_by_user(content):
     assert result["replica"]["proposed"]["accuracy_error"]["value"] == 0.0
 
 
+def test_margins_are_those_before_the_decision():
+    check = imported("validate_profile")
+    real = {
+        "present": [[1, 1, 0]] * 4,
+        "accuracy": [[0.80, 0.86, 0.85]] * 2 + [[0.5, 0.5, 0.5]] * 2,
+        "retrain": [[0, 0, 0]] * 4,
+    }
+    fast = {**real, "retrain": [[0, 0, 0]] * 2 + [[1, 0, 1]] * 2}
+    found = check.margins([(real, fast)], 2, 0.85)
+    assert found == pytest.approx({"margin_differing": 0.05, "margin_alike": 0.01})
+
+
+def test_leads_are_paired_by_seed():
+    check = imported("validate_profile")
+    mine = {s: {"accuracy_real": 0.8 + s, "accuracy_profile": 0.9 + s} for s in (0, 1, 2)}
+    theirs = {s: {"accuracy_real": 0.7 + s, "accuracy_profile": 0.85 + s} for s in (1, 2, 3)}
+    found = {name: part["value"] for name, part in check.leads(mine, theirs).items()}
+    assert found == pytest.approx({"lead_real": 0.1, "lead_profile": 0.05, "lead_error": -0.05})
+    assert check.leads(mine, {}) == {}
+
+
 def test_forecasts_are_counted_by_hand():
     forecast = imported("forecast_calibration")
     predicted = np.array([[0.9, 0.8, 0.86], [0.8, 0.9, 0.84], [0.9, 0.9, 0.9], [0.7, 0.8, 0.8]])
