@@ -24,6 +24,7 @@ lint: $(VENV)/.dev-stamp ## formatting, lint rules, types
 
 bench: $(VENV)/.bench-stamp ## speed of the environment, beside its peers
 	@$(BIN)/python benchmarks/env_step.py --profile
+	@$(BIN)/python benchmarks/vector.py
 
 clean: ## remove results and caches; .venv stays
 	rm -rf out build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -9,4 +9,7 @@ if find_spec("torch") is None:
         "dtmarl/accuracy/images.py",
         "dtmarl/accuracy/resnet18.py",
         "dtmarl/accuracy/training.py",
+        "dtmarl/backend_torch.py",
+        "dtmarl/counter_noise.py",
+        "dtmarl/envs/torch_simulation.py",
     ]
