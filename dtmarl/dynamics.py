@@ -309,7 +309,8 @@ def _checked_decision(
     }
     masks = {}
     for name, shape in shapes.items():
-        mask = xp.asarray(getattr(decision, name))
+        # A controller may decide on NumPy for environments on another device.
+        mask = xp.asarray(getattr(decision, name), device=present.device)
         if e == 1 and mask.shape == shape[1:]:
             mask = mask[None, ...]
         if mask.shape != shape or mask.dtype != xp.bool:

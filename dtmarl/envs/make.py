@@ -108,8 +108,7 @@ def vector_env(
     Args:
         which: a scenario's id or configuration.
         num_envs: E, how many.
-        controller: as for `parallel_env`; it is asked for all environments at once, and with
-            torch shown tensors.
+        controller: as for `parallel_env`; it is asked for all environments at once.
         accuracy: as for `parallel_env`.
         backend: ``"numpy"``, in which environment i is bit for bit a `parallel_env` with the same
             seed, or ``"torch"``.

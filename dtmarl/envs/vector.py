@@ -8,14 +8,14 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from dtmarl.accuracy import AccuracyEngine
-from dtmarl.backend import Array, namespace
+from dtmarl.backend import Array, namespace, to_numpy
 from dtmarl.config import ScenarioConfig
 from dtmarl.envs.observation import Observations
 from dtmarl.envs.simulation import Simulation
 from dtmarl.envs.slot import engine_for
 from dtmarl.frame.controller import Controller
 from dtmarl.randomness import EnvironmentStreams, Streams
-from dtmarl.types import Action, SlotOutcome, State
+from dtmarl.types import Action, SlotOutcome, State, TwinView
 
 BACKENDS = ("numpy", "torch")
 NOISES = ("pcg64", "counter")
@@ -213,8 +213,10 @@ class VectorEnv:
     def _decide(self) -> None:
         simulation = self._begun()
         self._held = None
-        decision = self.controller.decide(self.config, simulation.twin_view())
-        simulation.begin_frame(decision)
+        view = simulation.twin_view()
+        if self.backend == "torch" and not getattr(self.controller, "takes_tensors", False):
+            view = TwinView(*(part if isinstance(part, int) else to_numpy(part) for part in view))
+        simulation.begin_frame(self.controller.decide(self.config, view))
 
     def _observations(self) -> Arrays:
         bs, mu = self._begun().observe()

@@ -15,7 +15,11 @@ from dtmarl.types import UPDATE_PLANS, FrameDecision, TwinView
 
 
 class Controller(Protocol):
-    """Anything that decides for a frame; `FrameEnv` asks it, showing the twin's view alone."""
+    """Anything that decides for a frame; `FrameEnv` asks it, showing the twin's view alone.
+
+    Its arrays are NumPy's, also where the environments run on torch, unless the controller has an
+    attribute `takes_tensors` that is true.
+    """
 
     def slots_per_decision(self, config: ScenarioConfig) -> int:
         """How many slots a decision is in force; divides the slots of a frame."""
@@ -29,6 +33,9 @@ class Controller(Protocol):
 
 ACCURACY_SOURCES = ("forecast", "last-frame", "last-slot")
 """Where a scheme takes accuracy from: eq (14), eq (13), or the newest slot's measurement."""
+
+
+_SOLVERS_OF_ANY_BACKEND = ("algorithm-1", "local-search", "nearest", "strongest")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +70,11 @@ class Scheme(ConfigGroup):
     def holds_actions(self) -> bool:
         """True where allocation is designed once per decision."""
         return self.allocation == "frame"
+
+    @property
+    def takes_tensors(self) -> bool:
+        """Whether it decides on torch's arrays too, instead of on copies for NumPy."""
+        return self.association in _SOLVERS_OF_ANY_BACKEND
 
     def decide(self, config: ScenarioConfig, view: TwinView) -> FrameDecision:
         """Retrain by eq (15), then associate by P2 with those indicators fixed."""

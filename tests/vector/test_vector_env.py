@@ -7,6 +7,7 @@ from playing import short
 
 import dtmarl
 from dtmarl.backend import to_numpy
+from dtmarl.frame.association import SOLVERS
 
 SEEDS = (3, 4, 5)
 SCHEMES = ("proposed", "without-twin", "single-timescale")
@@ -106,6 +107,22 @@ def test_torch_is_numpy_given_the_same_noise(scenario, scheme):
                 np.testing.assert_allclose(ours[rows], observations[kind][rows], atol=absolute)
     assert together["float64"].all()
     assert together["float32"].sum() >= 2
+
+
+@pytest.mark.parametrize("name", [*sorted(SOLVERS), "planned"])
+def test_every_solver_and_controller_decides_for_tensors_as_for_arrays(name):
+    config = short("paper-v0", max_users=6)
+    chosen = name if name == "planned" else dtmarl.SCHEMES["proposed"].replace(association=name)
+    decisions = []
+    for backend in ("numpy", "torch"):
+        options = {} if backend == "numpy" else {"dtype": "float64", "noise": "pcg64"}
+        env = dtmarl.vector_env(config, num_envs=3, controller=chosen, backend=backend, **options)
+        env.reset(seed=2)
+        control = env.snapshot.control
+        decisions.append((to_numpy(control.association_mask), to_numpy(control.retrain_mask)))
+        env.step(env.sample_actions(0))
+    for ours, theirs in zip(*decisions, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
 def run(env, seed, rows, slots=9):
