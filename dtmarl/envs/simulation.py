@@ -46,8 +46,13 @@ class Simulation:
         self.state: State
         self.reset()
 
-    def reset(self) -> None:
-        """Start new episodes; every environment's numbers go on where they were."""
+    def reset(self, streams: Streams | None = None) -> None:
+        """Start new episodes.
+
+        Args:
+            streams: to take the numbers from; None goes on with the present ones.
+        """
+        self._streams = streams or self._streams
         noise = self._streams.draw_reset()
         self._frame_noise = self._streams.draw_frame()
         self.state = dynamics.initial_state(self._config, self._engine, noise, self._frame_noise)

@@ -131,16 +131,16 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
             raise ValueError(f"seed: expected None or a non-negative integer, got {seed!r}")
         if options is not None and not isinstance(options, Mapping):
             raise ValueError(f"options: expected None or a mapping, got {options!r}")
+        streams = None
         if self._simulation is None or seed is not None:
+            streams = EnvironmentStreams(self.config, [None if seed is None else int(seed)])
+        if self._simulation is None:
+            assert streams is not None
             self._simulation = Simulation(
-                self.config,
-                self._engine,
-                EnvironmentStreams(self.config, [None if seed is None else int(seed)]),
-                self.slots_per_decision,
-                self.layouts,
+                self.config, self._engine, streams, self.slots_per_decision, self.layouts
             )
         else:
-            self._simulation.reset()
+            self._simulation.reset(streams)
         self._outcome = self._action = self._decision = None
         self.agents = self._present_agents()
         return self._observe(self.agents), {agent: {} for agent in self.agents}

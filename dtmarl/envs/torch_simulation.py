@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -20,7 +21,7 @@ from dtmarl.config import ScenarioConfig
 from dtmarl.counter_noise import CounterStreams
 from dtmarl.envs.observation import Ahead, Observations
 from dtmarl.envs.simulation import Simulation
-from dtmarl.randomness import EnvironmentStreams, Noise
+from dtmarl.randomness import EnvironmentStreams, Noise, Streams
 from dtmarl.twin import model
 from dtmarl.types import Action, Scene, SlotOutcome, State, Twin, TwinView
 
@@ -52,27 +53,14 @@ class MovedStreams:
         }
 
 
-def torch_simulation(
-    config: ScenarioConfig,
-    engine: AccuracyEngine,
-    seeds: Sequence[int | None],
-    slots_per_decision: int,
-    layouts: Observations,
-    *,
-    dtype: str,
-    device: str,
-    noise: str,
-    compile: bool,
-) -> Simulation:
-    """A simulation on torch; the arguments are those of `dtmarl.envs.vector.VectorEnv`."""
+def torch_streams(
+    config: ScenarioConfig, seeds: Sequence[int | None], noise: str, dtype: str, device: str
+) -> CounterStreams | MovedStreams:
+    """Streams of numbers as tensors; arguments as of `dtmarl.envs.vector.VectorEnv`."""
     real = {"float32": torch.float32, "float64": torch.float64}[dtype]
-    streams: Any = (
-        CounterStreams(config, seeds, real, device)
-        if noise == "counter"
-        else MovedStreams(EnvironmentStreams(config, seeds), real, device)
-    )
-    kind = CompiledSimulation if compile else Simulation
-    return kind(config, engine, streams, slots_per_decision, layouts)
+    if noise == "counter":
+        return CounterStreams(config, seeds, real, device)
+    return MovedStreams(EnvironmentStreams(config, seeds), real, device)
 
 
 class CompiledSimulation(Simulation):
@@ -89,24 +77,27 @@ class CompiledSimulation(Simulation):
         slots_per_decision: int,
         layouts: Observations,
     ) -> None:
-        numbers = streams if isinstance(streams, CounterStreams) else None
-        self._counter = numbers
-        self._view: TwinView | None = None
-        self._start = _compiled(partial(_start, config, engine, numbers, slots_per_decision))
-        self._slot = _compiled(partial(_slot, config, engine))
-        self._close = _compiled(partial(_close, config, engine, numbers))
-        self._enter = _compiled(partial(_enter, config, numbers, slots_per_decision))
-        self._look_ahead = _compiled(layouts.ahead)
-        self._agents = _compiled(layouts.agents)
+        self._counter: CounterStreams | None
+        self._view: TwinView | None
+        self._start = partial(_compiled(_start), config, engine, slots_per_decision)
+        self._slot = partial(_compiled(_slot), config, engine)
+        self._close = partial(_compiled(_close), config, engine)
+        self._enter = partial(_compiled(_enter), config, slots_per_decision)
+        self._look_ahead = partial(_compiled(Observations.ahead), layouts)
+        self._agents = partial(_compiled(Observations.agents), layouts)
         super().__init__(config, engine, streams, slots_per_decision, layouts)
 
-    def reset(self) -> None:
-        """Start new episodes; every environment's numbers go on where they were."""
+    def reset(self, streams: Streams | None = None) -> None:
+        """Start new episodes; see `Simulation.reset`."""
+        self._streams = streams or self._streams
+        self._counter = self._streams if isinstance(self._streams, CounterStreams) else None
         noise = self._streams.draw_reset()
         self._source = self._next_source()
         # A scene has constants that NumPy and SciPy compute, which no graph can hold.
         scene = world.initial_scene(self._config, noise)
-        self.state, self._accuracy_noise, self._view = self._start(scene, noise, self._source)
+        self.state, self._accuracy_noise, self._view = self._start(
+            self._counter, scene, noise, self._source
+        )
         self._ahead = None
         self._decision_slot = -1
 
@@ -141,10 +132,10 @@ class CompiledSimulation(Simulation):
         config = self._config
         repeats = math.lcm(config.slots_per_frame, config.twin.sync_period_slots)
         elapsed = state.slot - state.slot % repeats
-        state = self._close(_clock_set_back(state, elapsed, config), self._source)
+        state = self._close(self._counter, _clock_set_back(state, elapsed, config), self._source)
         if state.slot % config.slots_per_frame == 0:
             self._source = self._next_source()
-            state, self._accuracy_noise, view = self._enter(state, self._source)
+            state, self._accuracy_noise, view = self._enter(self._counter, state, self._source)
             self._view = view._replace(slot=view.slot + elapsed)
         return _clock_set_back(state, -elapsed, config)
 
@@ -213,8 +204,8 @@ def _clock_set_back(state: State, slots: int, config: ScenarioConfig) -> State:
 def _start(
     config: ScenarioConfig,
     engine: AccuracyEngine,
-    numbers: CounterStreams | None,
     period: int,
+    numbers: CounterStreams | None,
     scene: Scene,
     noise: Noise,
     source: Any,
@@ -244,8 +235,8 @@ def _close(
 
 def _enter(
     config: ScenarioConfig,
-    numbers: CounterStreams | None,
     period: int,
+    numbers: CounterStreams | None,
     state: State,
     source: Any,
 ) -> tuple[State, Array, TwinView]:
@@ -255,6 +246,13 @@ def _enter(
     return state, noise["measured_accuracy"], view
 
 
-def _compiled(function: Callable[..., Any]) -> Callable[..., Any]:
-    compiled: Callable[..., Any] = torch.compile(function, fullgraph=True)
+def _compiled(function: Any) -> Callable[..., Any]:
+    """The function as compiled graphs of its own.
+
+    Torch keeps a function's graphs with its code and gives up after a few; with a copy of the code
+    for each batch of environments, other scenarios and schemes do not count.
+    """
+    own = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
+    own.__kwdefaults__ = function.__kwdefaults__
+    compiled: Callable[..., Any] = torch.compile(own, fullgraph=True)
     return compiled

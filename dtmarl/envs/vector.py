@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box
 
 from dtmarl.accuracy import AccuracyEngine
+from dtmarl.accuracy.profile import ProfileEngine
 from dtmarl.backend import Array, namespace, to_numpy
 from dtmarl.config import ScenarioConfig
 from dtmarl.envs.observation import Observations
@@ -96,6 +98,10 @@ class VectorEnv:
         }
         self.action_shapes = {"bs": (self.num_envs, m, n), "mu": (self.num_envs, n, 1 + m)}
         self._engine = engine_for(config, accuracy)
+        if compile and not isinstance(self._engine, ProfileEngine):
+            raise ValueError(
+                "compile: expected False with an accuracy engine other than 'profile', got True"
+            )
         self._dtype, self._noise, self._compile = dtype, noise, compile
         self._simulation: Simulation | None = None
         self._held: Action | None = None
@@ -113,10 +119,13 @@ class VectorEnv:
         Raises:
             ValueError: the seed is not one of these.
         """
+        streams = None
         if self._simulation is None or seed is not None:
-            self._simulation = self._new_simulation(self._seeds(seed))
+            streams = self._new_streams(self._seeds(seed))
+        if self._simulation is None:
+            self._simulation = self._new_simulation(streams)
         else:
-            self._simulation.reset()
+            self._simulation.reset(streams)
         self._decide()
         return self._observations(), {"mu_mask": self._present()}
 
@@ -185,25 +194,20 @@ class VectorEnv:
         """The true states, for analysis and oracles; no decision may read them."""
         return self._begun().state
 
-    def _new_simulation(self, seeds: list[int | None]) -> Simulation:
-        streams: Streams = EnvironmentStreams(self.config, seeds)
+    def _new_streams(self, seeds: list[int | None]) -> Streams:
         if self.backend == "numpy":
-            return Simulation(
-                self.config, self._engine, streams, self.slots_per_decision, self.layouts
-            )
-        from dtmarl.envs.torch_simulation import torch_simulation
+            return EnvironmentStreams(self.config, seeds)
+        from dtmarl.envs.torch_simulation import torch_streams
 
-        return torch_simulation(
-            self.config,
-            self._engine,
-            seeds,
-            self.slots_per_decision,
-            self.layouts,
-            dtype=self._dtype,
-            device=self.device,
-            noise=self._noise,
-            compile=self._compile,
-        )
+        return torch_streams(self.config, seeds, self._noise, self._dtype, self.device)
+
+    def _new_simulation(self, streams: Any) -> Simulation:
+        kind: type[Simulation] = Simulation
+        if self._compile:
+            from dtmarl.envs.torch_simulation import CompiledSimulation
+
+            kind = CompiledSimulation
+        return kind(self.config, self._engine, streams, self.slots_per_decision, self.layouts)
 
     def _begun(self) -> Simulation:
         if self._simulation is None:
