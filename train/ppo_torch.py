@@ -72,8 +72,8 @@ class Net(nn.Module):
 class Agents(nn.Module):
     """Policy and critic of one kind of agent: base stations weigh users, users base stations.
 
-    An action is a normal vector of log-weights, one per associated item; other items change
-    nothing and have no part in the likelihood. A user's weight for itself is 1: only ratios matter.
+    An action is a normal vector of log-weights, one per associated item: no other item matters, so
+    that none is in the likelihood. A user's weight for itself is 1, as only ratios matter.
     """
 
     def __init__(self, kind: str, config: dtmarl.ScenarioConfig) -> None:
@@ -138,7 +138,7 @@ def load(folder: str | Path, scenario: str | dtmarl.ScenarioConfig) -> nn.Module
 
 
 def collect(env: Any, agents: nn.ModuleDict, obs: Any, generator: Any) -> tuple[Any, Any]:
-    """Play T slots: `HORIZON`, or to the end of the episode.
+    """Play T slots with exploration: `HORIZON`, or to the end of the episode.
 
     Returns:
         The next observations, and what each kind of agents saw [T + 1, E, A, size], did
@@ -230,8 +230,8 @@ def train(args: argparse.Namespace, path: Path) -> tuple[nn.ModuleDict, dict[str
         adam.load_state_dict(adam.state_dict())  # moves what belongs on a device there
         if at["asked"] != asked:
             raise ValueError(f"--resume: expected {at['asked']} as before, got {asked}")
-    options = {"backend": "torch", "device": args.device, "compile": args.compile}
-    env = dtmarl.vector_env(config, num_envs=args.num_envs, **options)
+    options = {"num_envs": args.num_envs, "device": args.device, "compile": args.compile}
+    env = dtmarl.vector_env(config, backend="torch", **options)
     unit, total = ("episodes", args.episodes) if args.episodes else ("seconds", 60 * args.minutes)
     started = time.perf_counter() - at["seconds"]
     with tqdm(total=total, unit=unit, initial=at[unit]) as bar:
@@ -275,7 +275,10 @@ def report(args: argparse.Namespace, agents: nn.ModuleDict, at: dict[str, Any]) 
     write_atomically(args.out / "result.json", json.dumps(result | at) + "\n")
     for name, delay in result["delay_s"].items():
         print("{:>15}: {value:.2f} s [{low:.2f}, {high:.2f}]".format(name, **delay))
-    from matplotlib.figure import Figure  # of the extra `plot`, the last that is needed
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:  # the extra `plot` is not installed; everything else is there
+        return
 
     figure = Figure(figsize=(10, 4.2), layout="constrained")
     minutes, delay_s = np.array(at["curve"]).T / [[60.0], [1.0]]
@@ -291,7 +294,7 @@ def report(args: argparse.Namespace, agents: nn.ModuleDict, at: dict[str, Any]) 
     figure.savefig(args.out / "curve.png", dpi=150)
 
 
-def main() -> int:
+def main(argv: list[str] | None = None) -> int:
     """Run the program."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--scenario", choices=list(SCENARIOS), default="paper-v0")
@@ -299,22 +302,24 @@ def main() -> int:
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoint in --out")
     for option, kind, default, meaning in (
         ("--num-envs", int, 64, "environments at once"),
-        ("--minutes", float, 8.0, "of training"),
+        ("--minutes", float, 9.0, "of training"),
         ("--episodes", int, None, "train for so many instead, the same on every run"),
         ("--gamma", float, 0.0, "discount, below 1"),
         ("--seed", int, 0, "of training"),
         ("--device", str, "cpu", "such as cuda"),
-        ("--threads", int, 2, "of torch"),
+        ("--threads", int, 1, "of torch"),
         ("--eval-every", int, 10, "episodes between points of the curve"),
         ("--seeds", read_seeds, range(1000, 1200), "held out, to measure on"),
         ("--out", Path, Path("out/ppo"), "folder for policy, checkpoint, result and picture"),
     ):
         parser.add_argument(option, type=kind, default=default, help=meaning)
-    args = parser.parse_args()
-    if min(args.num_envs, args.minutes, args.threads, args.eval_every, args.episodes or 1) <= 0:
-        parser.error("numbers: expected positive ones")
-    if not 0.0 <= args.gamma < 1.0 or args.seed < 0:
-        parser.error("expected --gamma in [0, 1) and --seed of at least 0")
+    args = parser.parse_args(argv)
+    sizes = args.num_envs, args.minutes, args.threads, args.eval_every, args.seed + 1
+    if (
+        not min(*sizes, 1 if args.episodes is None else args.episodes) > 0
+        or not 0 <= args.gamma < 1
+    ):
+        parser.error("expected positive numbers, --seed of at least 0 and --gamma in [0, 1)")
     torch.set_num_threads(args.threads)
     try:
         agents, at = train(args, args.out / "checkpoint.safetensors")
