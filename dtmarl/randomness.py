@@ -40,6 +40,7 @@ class EnvironmentStreams:
 
     def __init__(self, config: ScenarioConfig, seeds: Sequence[int | None]) -> None:
         self._generators = [np.random.Generator(np.random.PCG64(seed)) for seed in seeds]
+        self.num_envs = len(seeds)
         self._reset_layout = reset_layout(config)
         self._frame_layout = frame_layout(config)
 

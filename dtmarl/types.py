@@ -19,7 +19,7 @@ UPDATE_PLANS = ("incremental", "physical-only", "full")
 class Scene(NamedTuple):
     """What stays the same for a whole episode."""
 
-    site_position_m: Array  # [M, 2]
+    site_position_m: Array  # [E, M, 2]
     context_library: Array  # [C, K] class mix of each context
     vehicle_mask: Array  # [E, N]
     mean_speed_m_per_s: Array  # [E, N]

@@ -33,11 +33,13 @@ def initial_scene(config: ScenarioConfig, noise: Noise) -> Scene:
         process.fading_memory(speed, moves.slot_spacing_s, config.radio.carrier_hz)
         for speed in speeds
     ]
+    sites = constant(mobility.site_positions_m(config.num_base_stations, moves), like)
     angle = 2.0 * math.pi * noise["heading"]
     arrival, departure = _presence(config, noise)
     failed_site, failure_frame = _outage(config, noise)
     return Scene(
-        site_position_m=constant(mobility.site_positions_m(config.num_base_stations, moves), like),
+        # Per environment, so that all operands of a distance have the axis that memory runs along.
+        site_position_m=sites + xp.zeros_like(like[:, 0])[:, None, None],
         context_library=constant(context.context_library(config.learning), like),
         vehicle_mask=vehicle_mask,
         mean_speed_m_per_s=_by_vehicle(vehicle_mask, speeds, like),
@@ -96,7 +98,7 @@ def advance_frame(
     velocity = mobility.velocity_path(
         world.velocity_m_per_s, scene.heading, scene.mean_speed_m_per_s, noise["velocity"], moves
     )
-    unfolded = world.unfolded_m + xp.cumulative_sum(velocity * moves.slot_spacing_s, axis=0)
+    unfolded = mobility.position_path(world.unfolded_m, velocity, moves)
     extent = constant([moves.width_m, moves.height_m], unfolded)
     position = mobility.fold(unfolded, extent)
     cell = mobility.cell_index(position, config.mobility, config.learning.cells_per_side)

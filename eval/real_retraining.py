@@ -1,7 +1,7 @@
 """The paper's Fig. 2(a) and 2(b) from real networks: every user's ResNet-18 is really retrained.
 
     python eval/real_retraining.py --base runs/base --pictures docs
-    python eval/real_retraining.py --base runs/base --quick --pictures out    # 3 frames, 2 seeds
+    python eval/real_retraining.py --base runs/base --quick --pictures out    # 2 frames, 2 seeds
     python eval/real_retraining.py --show FILE.json --pictures docs           # plays nothing
 
 Every finished episode is kept in the results file: a killed run goes on where it stopped. Episodes
@@ -53,7 +53,7 @@ FIGURES = {
 SEEDS = range(6)
 LEAST_PAIRS = 5
 """The interval of fewer pairs says little: with two it ends at the two themselves."""
-QUICK = {"frames": 3, "seeds": range(2), "test_per_class": 40}
+QUICK = {"frames": 2, "seeds": range(2), "test_per_class": 40}
 COLOURS = ("#0072B2", "#D55E00", "#009E73")
 Run = dict[str, Any]
 

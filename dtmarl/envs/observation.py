@@ -64,22 +64,32 @@ class Layout:
         """Length of the vector."""
         return sum(block.width for block in self.blocks)
 
-    def join(self, values: dict[str, Array]) -> Array:
-        """The vector [..., size] from its blocks [..., width], clipped to the bounds."""
+    def join(self, values: dict[str, Array], factor: Array | None = None) -> Array:
+        """The vector [..., size] from its blocks [..., width], clipped to the bounds.
+
+        Args:
+            values: the blocks.
+            factor: [..., 1] float32 that the vector is multiplied by; None for none.
+        """
         xp = namespace(values[self.blocks[0].name])
-        # Single precision first: half the memory, and rounding does not cross the bounds.
-        parts = [xp.astype(values[block.name], xp.float32) for block in self.blocks]
-        joined = xp.concat(parts, axis=-1)
-        low, high = (constant(bound, joined) for bound in self.bounds)
-        return xp.minimum(xp.maximum(joined, low), high)
+        parts = []
+        for block in self.blocks:
+            # Single precision first: half the memory, and rounding does not cross the bounds.
+            part = xp.astype(values[block.name], xp.float32, copy=False)
+            part = xp.minimum(xp.maximum(part, block.low), block.high)
+            parts.append(part if factor is None else part * factor)
+        return xp.concat(parts, axis=-1)
 
 
 class Ahead(NamedTuple):
-    """The part of the coming T slots' observations that no action changes."""
+    """The coming T slots' observations, but for the few elements that the agents' actions change.
+
+    Those, the first of each user's, are put in when the slot has come (`Observations.agents`).
+    """
 
     slot: int  # the first of them
     bs: Array  # [T, E, M, bs.size] float32
-    mu: Array  # [T, E, N, mu_ahead.size] float32
+    mu: Array  # [T, E, N, mu.size] float32
     present: Array  # [T, E, N, 1] float32
 
 
@@ -106,12 +116,10 @@ class Observations:
             Block("rate", n, 0, 2, "log10(1 + rate / 1 kB/s) / 5, of associated users"),
             Block("training", n, 0, 1, "c·w·δ / (1 + c·w·δ), of associated users"),
         )
-        # What an action can change stands apart from what is known once a frame has begun.
-        self.mu_changing = Layout(
+        self.mu = Layout(
+            # First what an action can change; the rest is known once a frame has begun.
             Block("slot_accuracy", 1, 0, 1, "accuracy measured in the newest slot"),
             Block("moving", m, 0, 1, "1 where the model still has to move"),
-        )
-        self.mu_ahead = Layout(
             Block("task", 1, 0, 2, "announced task over the largest"),
             Block("training", 1, 0, 1, "c·w·δ / (1 + c·w·δ)"),
             Block("model_age", 1, 0, 1, "slots since the last retraining, over the episode"),
@@ -125,7 +133,6 @@ class Observations:
             Block("num_associated", m, 0, 1, "users of each base station over N"),
             Block("demand", m, 0, 1, "Σ sqrt(task·(1 + c·w·δ)) of its users, over the largest"),
         )
-        self.mu = Layout(*self.mu_changing.blocks, *self.mu_ahead.blocks)
         self.state = Layout(
             *clock,
             Block("present", n, 0, 1, "1 for each user in the network"),
@@ -151,7 +158,7 @@ class Observations:
         )
 
     def ahead(self, state: State, num_slots: int) -> Ahead:
-        """Everything in the coming slots' observations that no action changes.
+        """The coming slots' observations, as far as no action changes them.
 
         The mirror and the decision in force are known for the frame, so that one pass over its
         slots replaces one pass per slot.
@@ -184,8 +191,8 @@ class Observations:
         m = config.num_base_stations
 
         def fill(value: Array, *shape: int) -> Array:
-            """The value repeated over a block [T, E, …]; a sum broadcasts like nothing else."""
-            return xp.zeros((t, e, *shape), dtype=real, device=task.device) + value
+            """The value repeated over a block [T, E, …]."""
+            return xp.broadcast_to(value, (t, e, *shape))
 
         by_slot = {name: value[:, None, None, None] for name, value in clock.items()}
         bs = self.bs.join(
@@ -200,8 +207,12 @@ class Observations:
             }
         )
         order = (0, 1, 3, 2)
-        mu = self.mu_ahead.join(
+        present = xp.astype(heard.present_mask, xp.float32)[..., None]
+        moving = xp.astype(control.new_link_mask, real)
+        mu = self.mu.join(
             {
+                "slot_accuracy": fill(knowledge.slot_accuracy[..., None], n, 1),
+                "moving": xp.permute_dims(fill(moving, m, n), order),
                 "task": task[..., None],
                 "training": fill(load[..., None], n, 1),
                 "model_age": age[..., None] / config.slots_per_episode,
@@ -214,9 +225,10 @@ class Observations:
                 "free_compute": fill(free[..., None, :], n, m),
                 "num_associated": fill(count[:, None, :], n, m),
                 "demand": fill(demand[..., None, :], n, m),
-            }
+            },
+            present,
         )
-        return Ahead(state.slot, bs, mu, xp.astype(heard.present_mask, xp.float32)[..., None])
+        return Ahead(state.slot, bs, mu, present)
 
     def agents(self, state: State, ahead: Ahead) -> tuple[Array, Array]:
         """What every agent sees: [E, M, bs.size] and [E, N, mu.size], float32.
@@ -225,16 +237,18 @@ class Observations:
 
         Args:
             state: at one of the slots of `ahead`.
-            ahead: from `ahead`, under the decision in force.
+            ahead: from `ahead`, under the decision in force; what is returned is its part for the
+                slot, where this puts in what the actions have changed.
         """
         at = state.slot - ahead.slot
-        knowledge, moving = state.twin.knowledge, state.control.new_link_mask
         xp = namespace(ahead.mu)
-        # The blocks of `mu_changing`, which lie within their bounds as they are.
-        accuracy = xp.astype(knowledge.slot_accuracy, xp.float32)[..., None]
-        still_moving = xp.astype(xp.permute_dims(moving, (0, 2, 1)), xp.float32)
-        mu = xp.concat([accuracy, still_moving, ahead.mu[at]], axis=-1) * ahead.present[at]
-        return ahead.bs[at], mu
+        bs, mu, present = ahead.bs[at], ahead.mu[at], ahead.present[at]
+        accuracy, moving = state.twin.knowledge.slot_accuracy, state.control.new_link_mask
+        last = moving.shape[1]
+        # Both lie within their bounds as they are.
+        mu[..., 0] = xp.astype(accuracy, xp.float32) * present[..., 0]
+        mu[..., 1 : 1 + last] = xp.astype(xp.permute_dims(moving, (0, 2, 1)), xp.float32) * present
+        return bs, mu
 
     def global_state(self, state: State) -> Array:
         """The twin's whole state for centralised critics, [E, state.size] float32."""

@@ -152,7 +152,7 @@ def _paint_area(axes: Any, env: SlotEnv) -> None:
 def _paint_links(axes: Any, env: SlotEnv) -> None:
     """A line for each association; dashed while model and twin still have to move over it."""
     state = env.snapshot
-    sites, users = state.scene.site_position_m, _now(env, state.frame.position_m)
+    sites, users = state.scene.site_position_m[0], _now(env, state.frame.position_m)
     for m, n in np.argwhere(state.control.association_mask[0]):
         moving = state.control.new_link_mask[0, m, n]
         axes.plot(
@@ -171,7 +171,7 @@ def _paint_sites(axes: Any, env: SlotEnv) -> None:
     state = env.snapshot
     working_mask = _now(env, state.frame.free_flop_per_s) > 0.0
     low_m = 0.1 * env.config.mobility.height_m
-    for m, place in enumerate(state.scene.site_position_m):
+    for m, place in enumerate(state.scene.site_position_m[0]):
         working = bool(working_mask[m])
         color = _site_color(m) if working else _UNKNOWN_COLOR
         axes.scatter(*place, marker="^", s=210, color=color, edgecolors="black", zorder=2)

@@ -316,7 +316,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
     def _observe(self, agents: list[str]) -> AgentDict:
         bs, mu = self._begun().observe()
         # Copies: the frame's array holds the coming slots too, and callers may write to theirs.
-        rows = dict(zip(self.possible_agents, (*bs[0].copy(), *mu[0]), strict=True))
+        rows = dict(zip(self.possible_agents, (*bs[0].copy(), *mu[0].copy()), strict=True))
         return rows if len(agents) == len(rows) else {agent: rows[agent] for agent in agents}
 
     def _infos(self, agents: list[str], outcome: SlotOutcome) -> AgentDict:

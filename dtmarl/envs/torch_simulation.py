@@ -7,23 +7,26 @@ slot, and frames turn with the clock set back: one graph each serves all of them
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from types import FunctionType
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
 from dtmarl import dynamics, world
 from dtmarl.accuracy import AccuracyEngine
 from dtmarl.backend import Array
+from dtmarl.compiling import compiled
 from dtmarl.config import ScenarioConfig
 from dtmarl.counter_noise import CounterStreams
-from dtmarl.envs.observation import Ahead, Observations
+from dtmarl.envs.observation import Observations
 from dtmarl.envs.simulation import Simulation
+from dtmarl.memory_order import along_environments
 from dtmarl.randomness import EnvironmentStreams, Noise, Streams
 from dtmarl.twin import model
-from dtmarl.types import Action, Scene, SlotOutcome, State, Twin, TwinView
+from dtmarl.types import Action, FrameDecision, Scene, SlotOutcome, State, Twin, TwinView
+
+Results = TypeVar("Results", bound=tuple[Any, ...])
 
 
 class MovedStreams:
@@ -37,6 +40,7 @@ class MovedStreams:
 
     def __init__(self, streams: EnvironmentStreams, dtype: torch.dtype, device: str) -> None:
         self._streams, self._dtype, self._device = streams, dtype, device
+        self.num_envs = streams.num_envs
 
     def draw_reset(self) -> Noise:
         """The numbers that `dynamics.initial_state` consumes, [E, …] each."""
@@ -79,12 +83,12 @@ class CompiledSimulation(Simulation):
     ) -> None:
         self._counter: CounterStreams | None
         self._view: TwinView | None
-        self._start = partial(_compiled(_start), config, engine, slots_per_decision)
-        self._slot = partial(_compiled(_slot), config, engine)
-        self._close = partial(_compiled(_close), config, engine)
-        self._enter = partial(_compiled(_enter), config, slots_per_decision)
-        self._look_ahead = partial(_compiled(Observations.ahead), layouts)
-        self._agents = partial(_compiled(Observations.agents), layouts)
+        self._num_envs = streams.num_envs
+        self._start = partial(compiled(_start), config, engine, slots_per_decision)
+        self._slot = partial(compiled(_slot), config, engine)
+        self._close = partial(compiled(_close), config, engine)
+        self._enter = partial(compiled(_enter), config, slots_per_decision)
+        self._look_ahead = partial(compiled(Observations.ahead), layouts)
         super().__init__(config, engine, streams, slots_per_decision, layouts)
 
     def reset(self, streams: Streams | None = None) -> None:
@@ -104,6 +108,12 @@ class CompiledSimulation(Simulation):
     def twin_view(self) -> TwinView:
         """What the twin shows the frame layer."""
         return super().twin_view() if self._view is None else self._view
+
+    def begin_frame(self, decision: FrameDecision) -> None:
+        """Bring a frame decision into force; see `Simulation.begin_frame`."""
+        super().begin_frame(decision)
+        control = along_environments(self.state.control, self._num_envs)
+        self.state = self.state._replace(control=control)
 
     def play(self, action: Action) -> SlotOutcome:
         """Play one slot; where a frame ends, the world and the twin enter the next."""
@@ -144,10 +154,7 @@ class CompiledSimulation(Simulation):
         if self._ahead is None:
             num_slots = 1 if self.decision_due else self._period
             self._ahead = self._look_ahead(self.state, num_slots)
-        at = self.state.slot - self._ahead.slot
-        one = Ahead(0, *(part[at : at + 1] for part in self._ahead[1:]))
-        bs, mu = self._agents(_one_slot(self.state, 0), one)
-        return bs, mu
+        return self._layouts.agents(self.state, self._ahead)
 
     def _next_source(self) -> Any:
         """What the next frame's noise is made from in a graph, or that noise."""
@@ -213,13 +220,13 @@ def _start(
     frame_noise = source if numbers is None else numbers.frame_noise(source)
     state = dynamics.first_state(config, engine, scene, noise, frame_noise)
     view = model.view(config, scene, state.twin, state.control, 0, period)
-    return state, frame_noise["measured_accuracy"], view
+    return _settled((state, frame_noise["measured_accuracy"], view))
 
 
 def _slot(
     config: ScenarioConfig, engine: AccuracyEngine, state: State, action: Action, noise: Noise
 ) -> tuple[State, SlotOutcome]:
-    return dynamics.step_slot(config, engine, state, action, noise, closes_decision=False)
+    return _settled(dynamics.step_slot(config, engine, state, action, noise, closes_decision=False))
 
 
 def _close(
@@ -230,7 +237,7 @@ def _close(
     source: Any,
 ) -> State:
     noise = source if numbers is None else numbers.frame_noise(source)
-    return dynamics.close_decision(config, engine, state, noise)
+    return _settled((dynamics.close_decision(config, engine, state, noise),))[0]
 
 
 def _enter(
@@ -243,16 +250,9 @@ def _enter(
     noise = source if numbers is None else numbers.frame_noise(source)
     state = dynamics.enter_frame(config, state, noise)
     view = model.view(config, state.scene, state.twin, state.control, state.slot, period)
-    return state, noise["measured_accuracy"], view
+    return _settled((state, noise["measured_accuracy"], view))
 
 
-def _compiled(function: Any) -> Callable[..., Any]:
-    """The function as compiled graphs of its own.
-
-    Torch keeps a function's graphs with its code and gives up after a few; with a copy of the code
-    for each batch of environments, other scenarios and schemes do not count.
-    """
-    own = FunctionType(function.__code__.replace(), function.__globals__, function.__name__)
-    own.__kwdefaults__ = function.__kwdefaults__
-    compiled: Callable[..., Any] = torch.compile(own, fullgraph=True)
-    return compiled
+def _settled(results: Results) -> Results:
+    """Results of a graph, the state first, with all memory along the environments."""
+    return along_environments(results, results[0].recall.shape[0])

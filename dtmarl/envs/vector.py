@@ -224,8 +224,7 @@ class VectorEnv:
 
     def _observations(self) -> Arrays:
         bs, mu = self._begun().observe()
-        # A copy: the frame's array holds the coming slots too, and callers may write to theirs.
-        return {"bs": namespace(bs).asarray(bs, copy=True), "mu": mu}
+        return {"bs": bs, "mu": mu}
 
     def _present(self) -> Array:
         return self._begun().state.frame.present_mask

@@ -54,9 +54,11 @@ def context_path(
         environment = count_to(cell.shape[1], cell)[None, :, None]
         next_context = xp.where(entered, place_context[environment, cell], next_context)
         changes = changes | entered
+    # One array that says whether there is a new context and which: a mask less to keep.
+    next_context = xp.where(changes, next_context, -1)
     path = []
     for s in range(cell.shape[0]):
-        context = xp.where(changes[s], next_context[s], context)
+        context = xp.where(next_context[s] >= 0, next_context[s], context)
         path.append(context)
     return xp.stack(path, axis=0)
 

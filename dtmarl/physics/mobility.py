@@ -27,15 +27,15 @@ def distance_m(position_m: Array, site_position_m: Array) -> Array:
     """Horizontal distance d_mn of every user to every site.
 
     Args:
-        position_m: [..., N, 2] user positions.
-        site_position_m: [M, 2] site positions.
+        position_m: [..., E, N, 2] user positions.
+        site_position_m: [E, M, 2] site positions.
 
     Returns:
-        [..., M, N] in metres.
+        [..., E, M, N] in metres.
     """
     xp = namespace(position_m)
-    dx = position_m[..., None, :, 0] - site_position_m[:, None, 0]
-    dy = position_m[..., None, :, 1] - site_position_m[:, None, 1]
+    dx = position_m[..., None, :, 0] - site_position_m[:, :, None, 0]
+    dy = position_m[..., None, :, 1] - site_position_m[:, :, None, 1]
     return xp.sqrt(dx * dx + dy * dy)
 
 
@@ -77,6 +77,23 @@ def velocity_path(
     for s in range(noise.shape[0]):
         velocity = memory * velocity + drive[s]
         path.append(velocity)
+    return xp.stack(path, axis=0)
+
+
+def position_path(unfolded_m: Array, velocity_m_per_s: Array, mobility: MobilityConfig) -> Array:
+    """Positions in the unfolded plane over the slots of a frame, [S, E, N, 2] in metres.
+
+    Args:
+        unfolded_m: [E, N, 2] before the frame.
+        velocity_m_per_s: [S, E, N, 2].
+        mobility: the time between slots.
+    """
+    xp = namespace(velocity_m_per_s)
+    step = velocity_m_per_s * mobility.slot_spacing_s
+    moved, path = step[0], []
+    for s in range(step.shape[0]):
+        moved = moved + step[s] if s else moved
+        path.append(unfolded_m + moved)
     return xp.stack(path, axis=0)
 
 

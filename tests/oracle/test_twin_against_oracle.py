@@ -58,7 +58,7 @@ def check_view(config: ScenarioConfig, step: Played, e: int, known: dict[str, An
     view = model.view(
         config, state.scene, state.twin, state.control, state.slot, step.slots_per_decision
     )
-    slot, sites = state.slot, state.scene.site_position_m.tolist()
+    slot, sites = state.slot, state.scene.site_position_m[e].tolist()
     places = scalar_twin.believed_position(config, known, slot)
     expected = {
         "present_mask": known["present_mask"],

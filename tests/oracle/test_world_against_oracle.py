@@ -37,7 +37,7 @@ def test_world(seed: int) -> None:
         for e in range(NUM_ENVS)
     ]
     for e in range(NUM_ENVS):
-        close(scene.site_position_m, fixed[e]["site"], 1e-9, "site")
+        close(scene.site_position_m[e], fixed[e]["site"], 1e-9, "site")
         close(scene.mean_speed_m_per_s[e], fixed[e]["speed"], 0.0, "speed")
         close(scene.heading[e], fixed[e]["heading"], 1e-15, "heading")
         # Jakes' argument reaches thousands of radians; its own rounding is the limit.

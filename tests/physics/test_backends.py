@@ -93,11 +93,15 @@ def cases() -> dict[str, Case]:
             link.transmission_delay_s,
             (uniform(E, M, N, high=2e7), uniform(E, M, N), uniform(E, M, N, low=1, high=1e7), mask),
         ),
-        "distance_m": (mobility.distance_m, (position, uniform(M, 2, high=200.0))),
+        "distance_m": (mobility.distance_m, (position, uniform(E, M, 2, high=200.0))),
         "cell_index": (lambda p: mobility.cell_index(p, AREA, 4), (position,)),
         "velocity_path": (
             lambda *a: mobility.velocity_path(*a, AREA),
             (normal(E, N, 2), normal(E, N, 2), uniform(E, N, high=15), normal(S, E, N, 2)),
+        ),
+        "position_path": (
+            lambda *a: mobility.position_path(*a, AREA),
+            (uniform(E, N, 2, high=200.0), normal(S, E, N, 2)),
         ),
         "fold": (mobility.fold, (uniform(E, N, 2, low=-900, high=900), np.array([200.0, 300.0]))),
         "line_of_sight_latent": (

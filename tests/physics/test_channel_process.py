@@ -52,7 +52,7 @@ def test_shadowing_std_and_autocorrelation_over_distance() -> None:
     start = world.initial_world(config, scene, noise)
     _, frame = world.advance_frame(config, scene, start, 0, streams.draw_frame())
     # Links this far away never have line of sight, so that one standard deviation holds.
-    offset = frame.position_m[:, :, None, :, :] - scene.site_position_m[:, None, :]
+    offset = frame.position_m[:, :, None, :, :] - scene.site_position_m[:, :, None, :]
     distance = np.sqrt((offset**2).sum(axis=-1))
     obstructed = np.zeros(distance.shape, dtype=bool)
     median = UmiStreetCanyon().path_loss_db(distance, obstructed, config.radio)
@@ -162,7 +162,7 @@ def test_line_of_sight_in_the_world_is_as_frequent_as_the_standard_says() -> Non
     start = world.initial_world(config, scene, noise)
     _, frame = world.advance_frame(config, scene, start, 0, streams.draw_frame())
     model = UmiStreetCanyon()
-    offset = frame.position_m[:, :, None, :, :] - scene.site_position_m[:, None, :]
+    offset = frame.position_m[:, :, None, :, :] - scene.site_position_m[:, :, None, :]
     distance = np.sqrt((offset**2).sum(axis=-1))
     clear = -model.path_loss_db(distance, np.ones(distance.shape, dtype=bool), config.radio)
     sight = np.abs(10.0 * np.log10(frame.gain) - clear) < 1e-6

@@ -118,10 +118,10 @@ def test_sites_lie_apart_within_the_area(num_sites: int) -> None:
     sites = mobility.site_positions_m(num_sites, AREA)
     assert sites.shape == (num_sites, 2)
     assert ((sites > 0.0) & (sites < 200.0)).all()
-    between = mobility.distance_m(sites[None], sites)[0] + 1e9 * np.eye(num_sites)
+    between = mobility.distance_m(sites[None], sites[None])[0] + 1e9 * np.eye(num_sites)
     assert between.min() > 0.4 * 200.0 / np.sqrt(num_sites)
 
 
 def test_distance_by_hand() -> None:
-    distance = mobility.distance_m(np.array([[[3.0, 4.0], [6.0, 0.0]]]), np.array([[0.0, 0.0]]))
+    distance = mobility.distance_m(np.array([[[3.0, 4.0], [6.0, 0.0]]]), np.array([[[0.0, 0.0]]]))
     np.testing.assert_allclose(distance, [[[5.0, 6.0]]])

@@ -13,7 +13,7 @@ from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
 
 from dtmarl.backend import Array, constant, namespace, to_numpy
-from dtmarl.frame.association.few_moves import SLACK, best_choice, few_moves
+from dtmarl.frame.association.few_moves import SLACK, best_choice, few_moves, num_ways
 from dtmarl.frame.association.problem import (
     AssociationProblem,
     AssociationResult,
@@ -21,7 +21,7 @@ from dtmarl.frame.association.problem import (
 )
 
 _MOST_ASSOCIATIONS = 100_000
-_MOST_AT_ONCE = 2_000_000  # pairs of moves that are looked at in one go
+_MOST_AT_ONCE = 2_000_000  # ways to move that are looked at in one go
 
 
 def algorithm_1(problem: AssociationProblem) -> AssociationResult:
@@ -33,17 +33,18 @@ def algorithm_1(problem: AssociationProblem) -> AssociationResult:
     demand, capacity = problem.demand_flop_per_s, problem.capacity_flop_per_s
     site, fits = best_choice(cost, demand, capacity, present)
     hard = np.flatnonzero(~to_numpy(fits))
-    trees: list[tuple[int, Solution]] = []
-    if hard.size:
-        at_once = max(_MOST_AT_ONCE // (num_sites * cost.shape[2]) ** 2, 1)
+    for num_moves in range(1, min(2, cost.shape[2]) + 1):
+        at_once = max(_MOST_AT_ONCE // num_ways(num_sites, cost.shape[2], num_moves), 1)
+        left = []
         for start in range(0, hard.size, at_once):
             part = hard[start : start + at_once]
             rows = constant(part, cost, xp.int64)
-            moved, proved = few_moves(
-                *(xp.take(array, rows, axis=0) for array in (cost, demand, capacity, present))
-            )
+            instance = (xp.take(array, rows, axis=0) for array in (cost, demand, capacity, present))
+            moved, proved = few_moves(num_moves, *instance)
             site[rows] = moved
-            trees += _solve_trees(part[~to_numpy(proved)], problem)
+            left.append(part[~to_numpy(proved)])
+        hard = np.concatenate(left) if left else hard
+    trees = _solve_trees(hard, problem)
     for e, (sites, *_) in trees:
         here = constant(np.flatnonzero(to_numpy(present[e])), cost, xp.int64)
         site[e, here] = constant(sites, cost, xp.int64)

@@ -1,12 +1,16 @@
 """P2 for many environments at once, where the optimum is near everybody's best base station.
 
 If every user's best base station fits the capacities, it is the optimum. Else somebody moves, and
-each move has a regret, what it costs beyond the user's best. All ways to move at most two users are
-looked at; moving three costs at least the three smallest regrets, so that a way that costs no more
-than these is proved to be the optimum. What is not proved is left to a solver with a tree.
+each move has a regret, what it costs beyond the user's best. First all single moves are looked at,
+then all pairs; moving one more user would cost at least the two or three smallest regrets, so that
+a way that costs no more than these is proved to be the optimum. The rest is left to a tree.
 """
 
 from __future__ import annotations
+
+from functools import lru_cache
+
+import numpy as np
 
 from dtmarl.backend import Array, constant, count_to, namespace
 
@@ -32,11 +36,12 @@ def best_choice(
 
 
 def few_moves(
-    cost_s: Array, demand: Array, capacity: Array, present_mask: Array
+    num_moves: int, cost_s: Array, demand: Array, capacity: Array, present_mask: Array
 ) -> tuple[Array, Array]:
-    """The best association with at most two users away from their best, and where it is proved.
+    """The best association with at most so many users off their best, and where it is proved.
 
     Args:
+        num_moves: 1 or 2, at most N.
         cost_s: [E, M, N].
         demand: [E, N] compute that each user takes.
         capacity: [E, M].
@@ -47,41 +52,66 @@ def few_moves(
     """
     xp = namespace(cost_s)
     num_envs, num_sites, num_users = cost_s.shape
-    if num_users < 2:
-        return xp.argmin(cost_s, axis=1), ~xp.any(present_mask | ~present_mask, axis=-1)
     demand = xp.where(present_mask, demand, 0.0)
     best = xp.argmin(cost_s, axis=1)
-    here = best[:, None, :] == count_to(num_sites, best)[:, None]
+    site = count_to(num_sites, best)
+    here = best[:, None, :] == site[:, None]
     room = capacity * (1.0 + SLACK) - _load(best, demand, num_sites)
     least = xp.min(cost_s, axis=1)
     regret = xp.where(present_mask[:, None, :], cost_s - least[:, None, :], xp.inf)
 
-    # Options o = (m, n): user n goes to m, at its regret, or stays; two of different users each.
+    # Options o = (m, n): user n goes to m, at its regret, or stays.
     options = (num_envs, num_sites * num_users)
-    user = count_to(options[1], best) % num_users
     price = xp.reshape(xp.where(here, 0.0, regret), options)
-    ordered = user[:, None] < user
-    total = xp.where(ordered, price[:, :, None] + price[:, None, :], xp.inf)  # [E, O, O]
-    site = count_to(num_sites, best)
+    arrives = xp.astype(site[:, None] == site, demand.dtype)
+    leaves = xp.astype(here, demand.dtype)
+    change = demand[:, None, None, :] * (arrives[..., None] - leaves[:, :, None, :])
+    change = xp.reshape(change, (num_envs, num_sites, options[1]))  # at each base station
+    ways = [constant(way, best) for way in _ways(num_sites, num_users, num_moves)]
+    total = _sum_over(price, ways)  # [E, W]
     for m in range(num_sites):
-        arrives = xp.astype(site == m, demand.dtype)[:, None]
-        leaves = xp.astype(best == m, demand.dtype)[:, None, :]
-        change = xp.reshape(demand[:, None, :] * (arrives - leaves), options)
-        fits = change[:, :, None] + change[:, None, :] <= room[:, m, None, None]
+        fits = _sum_over(change[:, m], ways) <= room[:, m, None]
         total = xp.where(fits, total, xp.inf)
-    flat = xp.reshape(total, (num_envs, -1))
-    chosen = xp.argmin(flat, axis=1)
-    found = xp.take_along_axis(flat, chosen[:, None], axis=1)[:, 0]
+    chosen = xp.argmin(total, axis=1)
+    found = xp.take_along_axis(total, chosen[:, None], axis=1)[:, 0]
     moved = best
-    for option in (chosen // options[1], chosen % options[1]):
+    for way in ways:
+        option = xp.take(way, chosen, axis=0)
         goes = count_to(num_users, best) == (option % num_users)[:, None]
         moved = xp.where(goes, (option // num_users)[:, None], moved)
 
-    if num_users == 2:
-        return moved, xp.isfinite(found)
-    smallest = xp.min(xp.where(here, xp.inf, regret), axis=1)
-    three = xp.sum(xp.sort(smallest, axis=-1)[:, :3], axis=-1)
-    return moved, xp.isfinite(found) & (found <= three)
+    proved = xp.isfinite(found)
+    if num_users > num_moves:
+        smallest = xp.min(xp.where(here, xp.inf, regret), axis=1)
+        one_more = xp.sum(xp.sort(smallest, axis=-1)[:, : num_moves + 1], axis=-1)
+        proved = proved & (found <= one_more)
+    return moved, proved
+
+
+def num_ways(num_sites: int, num_users: int, num_moves: int) -> int:
+    """How many ways `few_moves` looks at."""
+    single = num_sites * num_users
+    return single if num_moves == 1 else num_sites**2 * num_users * (num_users - 1) // 2
+
+
+@lru_cache(maxsize=8)
+def _ways(num_sites: int, num_users: int, num_moves: int) -> tuple[Array, ...]:
+    """Options of all ways to move: one array [W] of options for each of the users that move."""
+    options = np.arange(num_sites * num_users)
+    if num_moves == 1:
+        return (options,)
+    first, second = np.meshgrid(options, options, indexing="ij")
+    ordered = first % num_users < second % num_users
+    return first[ordered], second[ordered]
+
+
+def _sum_over(values: Array, ways: list[Array]) -> Array:
+    """Sum of the values [E, O] of the options of each way, [E, W]."""
+    xp = namespace(values)
+    total = xp.take(values, ways[0], axis=1)
+    for way in ways[1:]:
+        total = total + xp.take(values, way, axis=1)
+    return total
 
 
 def _load(site: Array, demand: Array, num_sites: int) -> Array:

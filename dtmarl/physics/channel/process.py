@@ -43,10 +43,11 @@ def line_of_sight_latent(
         [S, E, M, N] in (0, 1).
     """
     xp = namespace(initial)
-    renew_mask = renewal < -xp.expm1(moved_m[:, :, None, :] * (-1.0 / correlation_m))
+    renew_mask = renewal < 1.0 - xp.exp(moved_m[:, :, None, :] * (-1.0 / correlation_m))
+    redrawn = xp.where(renew_mask, fresh, -1.0)
     latent, path = initial, []
     for slot in range(moved_m.shape[0]):
-        latent = xp.where(renew_mask[slot, ...], fresh[slot, ...], latent)
+        latent = xp.where(redrawn[slot, ...] >= 0.0, redrawn[slot, ...], latent)
         path.append(latent)
     return xp.stack(path, axis=0)
 
@@ -63,11 +64,12 @@ def autoregress(initial: Array, memory: Array, noise: Array) -> Array:
         [S, ...].
     """
     xp = namespace(initial)
-    innovation = xp.sqrt(1.0 - memory * memory) * noise
+    scale = xp.sqrt(1.0 - memory * memory)
     constant = memory.shape[0] == 1
     value, path = initial, []
     for slot in range(noise.shape[0]):
-        value = memory[0 if constant else slot, ...] * value + innovation[slot, ...]
+        now = 0 if constant else slot
+        value = memory[now, ...] * value + scale[now, ...] * noise[slot, ...]
         path.append(value)
     return xp.stack(path, axis=0)
 
