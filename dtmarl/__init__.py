@@ -2,7 +2,14 @@
 
 from dtmarl import testing
 from dtmarl.config import ScenarioConfig
-from dtmarl.envs.make import env, parallel_env, raw_env, register_with_pettingzoo, vector_env
+from dtmarl.envs.make import (
+    env,
+    gymnasium_vector_env,
+    parallel_env,
+    raw_env,
+    register_with_pettingzoo,
+    vector_env,
+)
 from dtmarl.evaluation import Report, evaluate
 from dtmarl.frame.controller import SCHEMES, Controller, Scheme
 from dtmarl.optimum import SlotOptimum, SlotProblem, slot_optimum
@@ -27,6 +34,7 @@ __all__ = [
     "TwinView",
     "env",
     "evaluate",
+    "gymnasium_vector_env",
     "parallel_env",
     "raw_env",
     "scenario",

@@ -1,19 +1,23 @@
-"""How environments are made: parallel, AEC, slot level alone, and through PettingZoo's registry."""
+"""How environments are made: parallel, AEC, slot level alone, vectors, PettingZoo's registry."""
 
 from __future__ import annotations
 
 from functools import partial
+from typing import Any
 
+from gymnasium.vector import AutoresetMode
 from pettingzoo import AECEnv
 from pettingzoo.utils import parallel_to_aec
 
 from dtmarl.accuracy import AccuracyEngine
 from dtmarl.config import ScenarioConfig
 from dtmarl.envs.frame import FrameEnv
+from dtmarl.envs.gymnasium_vector import GymnasiumVectorEnv, RowRule
 from dtmarl.envs.slot import SlotEnv
 from dtmarl.envs.vector import VectorEnv
 from dtmarl.frame.controller import Controller
 from dtmarl.frame.controller import controller as find_controller
+from dtmarl.policies.rule import Rule
 from dtmarl.scenarios import SCENARIOS, scenario
 
 
@@ -131,6 +135,41 @@ def vector_env(
         noise=noise,
         compile=compile,
     )
+
+
+def gymnasium_vector_env(
+    which: str | ScenarioConfig = "paper-v0",
+    *,
+    agents: str,
+    num_envs: int,
+    others: str | Rule | RowRule = "root-balanced",
+    autoreset_mode: str | AutoresetMode = AutoresetMode.SAME_STEP,
+    **options: Any,
+) -> GymnasiumVectorEnv:
+    """A `gymnasium.vector.VectorEnv` for trainers of one agent, which all agents of a type share.
+
+    Its rows are all agents of that type in all environments, in NumPy arrays whatever the backend;
+    `num_envs` of what is returned counts rows, E·N or E·M. ``infos["mask"]`` tells which rows are
+    of users that are there.
+
+    Args:
+        which: a scenario's id or configuration.
+        agents: who is trained: ``"mu"``, users, or ``"bs"``, base stations.
+        num_envs: E, how many environments.
+        others: how the agents of the other type act, row by row: a rule's name, a `Rule`, which
+            `reset` prepares, or any callable from float32 observations [rows, size] to weights
+            [rows, …], both NumPy; rows of absent users are zero. So two types can be trained in
+            turn.
+        autoreset_mode: Gymnasium's ``"SameStep"``, which leaves the last observations in
+            ``infos["final_obs"]``, or ``"NextStep"``, which wrappers of observations and
+            `RecordEpisodeStatistics` need.
+        **options: others of `vector_env`: controller, accuracy, backend and so on.
+
+    Raises:
+        ValueError: an argument is not one of these.
+    """
+    environments = vector_env(which, num_envs=num_envs, **options)
+    return GymnasiumVectorEnv(environments, agents, others, autoreset_mode)
 
 
 def register_with_pettingzoo() -> None:
