@@ -1,8 +1,9 @@
-"""Agent-steps per second of the vector environment, beside VMAS in the same run, and its bounds.
+"""Agent-steps per second of the vector environment, beside peers in the same run, and its bounds.
 
 Every system plays whole episodes with random actions on one thread, in turns, so that a slow moment
-of the machine hits all of them; figures are medians over the turns. A dtmarl agent-step is one of a
-base station or of a user that is there. Everything is on: frame layer, twin, resets.
+of the machine hits all of them; figures are medians over the turns. The run keeps to one core where
+the system can say so. A dtmarl agent-step is one of a base station or of a user that is there.
+Everything is on: frame layer, twin, resets.
 
     python benchmarks/vector.py [--compile] [--turns 3] [--seconds 3] [--json FILE]
     python benchmarks/vector.py --links        # cost per link, from 30 to a million
@@ -28,12 +29,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from peers import Play, installed_peers
 
 import dtmarl
 from dtmarl import SCHEMES
-
-Play = Callable[[], int]
-"""Plays a frame and returns the agent-steps made."""
 
 PHASES = {
     "noise": ("randomness.py:draw_frame", "randomness.py:draw_reset"),
@@ -62,26 +61,6 @@ def dtmarl_player(num_envs: int, **options: Any) -> tuple[Play, dtmarl.envs.vect
         return steps + env.config.slots_per_frame * num_envs * env.config.num_base_stations
 
     return play, env
-
-
-def vmas_player(num_envs: int) -> Play:
-    import vmas
-
-    env = vmas.make_env("simple_spread", num_envs=num_envs, n_agents=3, device="cpu", seed=0)
-    env.reset()
-    actions = [env.get_random_action(agent) for agent in env.agents]
-    played = 0
-
-    def play() -> int:
-        nonlocal played
-        for _ in range(10):
-            env.step(actions)
-            played += 1
-            if played % 100 == 0:
-                env.reset()
-        return 10 * num_envs * len(env.agents)
-
-    return play
 
 
 def agent_steps_per_s(play: Play, seconds: float) -> float:
@@ -126,6 +105,12 @@ def copy_bytes_per_s() -> float:
     target = np.empty_like(source)
     best = min(timed(lambda: np.copyto(target, source)) for _ in range(10))
     return 2.0 * source.nbytes / best
+
+
+def pin() -> None:
+    """Keep to one core, where the system can say so: not every peer heeds a number of threads."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {max(os.sched_getaffinity(0))})
 
 
 def timed(function: Callable[[], Any]) -> float:
@@ -179,6 +164,7 @@ def measure_links(seconds: float) -> list[dict[str, float]]:
 def measure_speed(arguments: argparse.Namespace) -> dict[str, Any]:
     players: dict[str, Play] = {}
     envs = {}
+    peers = installed_peers() if arguments.peers else {}
     for size in arguments.num_envs:
         variants: dict[str, dict[str, Any]] = {"NumPy": {}, "torch": {"backend": "torch"}}
         if arguments.device != "cpu":
@@ -188,8 +174,8 @@ def measure_speed(arguments: argparse.Namespace) -> dict[str, Any]:
         for label, options in variants.items():
             name = f"dtmarl paper-v0, {label}, E = {size:,}"
             players[name], envs[name] = dtmarl_player(size, **options)
-        if arguments.peers:
-            players[f"VMAS simple_spread, E = {size:,}"] = vmas_player(size)
+        for peer, player in peers.items():
+            players[f"{peer} simple_spread, E = {size:,}"] = player(size)
     figures: dict[str, list[float]] = {name: [] for name in players}
     for play in players.values():
         for _ in range(22):  # two episodes: every graph is compiled
@@ -206,10 +192,11 @@ def measure_speed(arguments: argparse.Namespace) -> dict[str, Any]:
     result: dict[str, Any] = {"figures": figures}
     medians = {name: statistics.median(values) for name, values in figures.items()}
     ours = max(medians[name] for name in envs)
-    if arguments.peers:
-        peer = max(value for name, value in medians.items() if name not in envs)
-        result["ratio"] = ours / peer
-        print(f"best of dtmarl over best of VMAS: {ours / peer:.2f}")
+    result["ratios"] = {}
+    for peer in peers:
+        theirs = max(value for name, value in medians.items() if name.startswith(peer))
+        result["ratios"][peer] = ours / theirs
+        print(f"best of dtmarl over best of {peer}: {ours / theirs:.2f}")
     best = max(envs, key=lambda name: medians[name])
     env = envs[best]
     moved = moved_bytes(env)
@@ -246,6 +233,7 @@ def main() -> None:
     parser.add_argument("--links", action="store_true", help="cost per link instead")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    pin()  # before any thread is started, which would keep what it had
     torch.set_num_threads(1)
     result: dict[str, Any] = {
         "machine": platform.processor() or platform.machine(),
