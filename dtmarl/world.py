@@ -117,8 +117,10 @@ def advance_frame(
         noise["line_of_sight"],
         model.line_of_sight_correlation_m,
     )
-    sight_mask = sight_latent < model.line_of_sight_probability(distance)
-    correlation_m = process.by_line_of_sight(sight_mask, model.shadowing_correlation_m, distance)
+    # Through a number, one with line of sight: compiled loops are slow at keeping masks.
+    in_sight = xp.ceil(model.line_of_sight_probability(distance) - sight_latent)
+    sight_mask = in_sight > 0.0
+    correlation_m = process.by_line_of_sight(in_sight, model.shadowing_correlation_m, distance)
     shadowing = process.autoregress(
         world.shadowing_latent,
         xp.exp(-moved_m[:, :, None, :] / correlation_m),

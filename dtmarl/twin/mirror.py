@@ -79,6 +79,7 @@ def advance_frame(
         1.0 + fidelity.task_noise * noise["announcement"], 0.1
     )
     announced_mask = frame.present_mask & (noise["announcement_loss"] >= fidelity.task_loss)
+    weight = xp.where(announced_mask, xp.full_like(announced, _MEAN_TASK_RATE), 0.0)
 
     entering = frame.present_mask & ~mirror.present_mask
     mirror = mirror._replace(present_mask=frame.present_mask)
@@ -102,10 +103,10 @@ def advance_frame(
             mirror = _register(mirror, entering, measured_position[0], measured_db[0], slot)
         path.append(mirror)
         means.append(mean)
-        mean = mean + xp.where(announced_mask[s], _MEAN_TASK_RATE * (announced[s] - mean), 0.0)
+        mean = mean + weight[s] * (announced[s] - mean)
     over_frame = Mirror(*(xp.stack(steps, axis=0) for steps in zip(*path, strict=True)))
     mean_before = xp.stack(means, axis=0)
-    task = xp.where(announced_mask, announced, mean_before)
+    task = xp.where(weight > 0.0, announced, mean_before)
     mean_after = xp.stack([*means[1:], mean], axis=0)
     return over_frame._replace(task_bytes=task, mean_task_bytes=mean_after), in_flight
 

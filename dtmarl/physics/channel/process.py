@@ -74,11 +74,11 @@ def autoregress(initial: Array, memory: Array, noise: Array) -> Array:
     return xp.stack(path, axis=0)
 
 
-def by_line_of_sight(line_of_sight_mask: Array, pair: Pair, like: Array) -> Array:
-    """The value of a pair that holds for each link, in the dtype of `like`."""
+def by_line_of_sight(line_of_sight: Array, pair: Pair, like: Array) -> Array:
+    """The value of a pair that holds for each link, a mask or ones and zeros, in `like`'s dtype."""
     xp = namespace(like)
     with_sight, without = pair
-    return without + (with_sight - without) * xp.astype(line_of_sight_mask, like.dtype)
+    return without + (with_sight - without) * xp.astype(line_of_sight, like.dtype, copy=False)
 
 
 def fading_power(latent: Array, rician_k: Array) -> Array:
