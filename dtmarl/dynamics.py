@@ -25,6 +25,7 @@ from dtmarl.types import (
     SlotRecord,
     State,
     Twin,
+    Uploads,
 )
 
 
@@ -254,14 +255,15 @@ def slot_outcome(
 def close_decision(
     config: ScenarioConfig, engine: AccuracyEngine, state: State, frame_noise: Noise
 ) -> State:
-    """End of a frame: store what was uploaded, train who is due, let the twin learn.
+    """End of a frame: store what was uploaded, let the twin learn, train who is due."""
+    state, uploads = learn(config, state, frame_noise)
+    return retrain(config, engine, state, uploads, frame_noise)
 
-    Retraining takes effect here. It sees what its user uploaded since the decision, and what the
-    twin generates of the mix (8) nearest to its store, these uploads included.
-    """
+
+def learn(config: ScenarioConfig, state: State, frame_noise: Noise) -> tuple[State, Uploads]:
+    """What the twin learns as a decision ends, and what was uploaded while it was in force."""
     last_slot = state.slot - 1
     s = last_slot % config.slots_per_frame
-    control = state.control
     xp = namespace(state.recall)
     images = xp.stack([record.uploaded_images for record in state.records], axis=0)
     measured = xp.stack([record.measured_accuracy for record in state.records], axis=0)
@@ -271,22 +273,37 @@ def close_decision(
     ).sum(axis=0)
     knowledge = model.learn_frame(
         config, state.scene, mirror.at_slot(state.twin.mirror, s), state.twin.knowledge,
-        last_slot, measured, uploaded, control.retrain_mask,
+        last_slot, measured, uploaded, state.control.retrain_mask,
     )  # fmt: skip
+    state = state._replace(records=(), twin=state.twin._replace(knowledge=knowledge))
+    return state, Uploads(num_images=images.sum(axis=0), class_counts=uploaded)
 
+
+def retrain(
+    config: ScenarioConfig,
+    engine: AccuracyEngine,
+    state: State,
+    uploads: Uploads,
+    frame_noise: Noise,
+) -> State:
+    """Train the models of the users that are due; the new ones are in use from now on.
+
+    They are trained on what their user uploaded since the decision, and on what the twin generates
+    of the mix (8) nearest to its store, these uploads included.
+    """
+    control, uploaded = state.control, uploads.class_counts
+    xp = namespace(state.recall)
     plan = learning.update_plan(control.update_plan, config.learning)
     due = xp.astype(control.retrain_mask, uploaded.dtype)[..., None]
     generated = generator.generated_samples(
-        knowledge.generated_mix, images.sum(axis=0), plan.twin_fraction
+        state.twin.knowledge.generated_mix, uploads.num_images, plan.twin_fraction
     )
     real, twin_made = learning.capped_samples(
         due * plan.real_fraction * uploaded, due * generated, config.learning.max_samples
     )
-    recall = engine.update(state.recall, real, twin_made, frame_noise["update"][s], mode=plan.mode)
+    noise = frame_noise["update"][(state.slot - 1) % config.slots_per_frame]
     return state._replace(
-        recall=recall,
-        records=(),
-        twin=state.twin._replace(knowledge=knowledge),
+        recall=engine.update(state.recall, real, twin_made, noise, mode=plan.mode),
         control=control._replace(
             retrain_mask=xp.zeros_like(control.retrain_mask),
             retrain_work=xp.zeros_like(control.retrain_work),

@@ -67,6 +67,13 @@ class SlotRecord(NamedTuple):
     measured_accuracy: Array  # [E, N]
 
 
+class Uploads(NamedTuple):
+    """What the users have uploaded while a decision was in force."""
+
+    num_images: Array  # [E, N]
+    class_counts: Array  # [E, N, K]
+
+
 class Report(NamedTuple):
     """One synchronisation message per user and site, on its way to the twin."""
 

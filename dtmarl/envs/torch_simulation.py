@@ -24,7 +24,7 @@ from dtmarl.envs.simulation import Simulation
 from dtmarl.memory_order import along_environments
 from dtmarl.randomness import EnvironmentStreams, Noise, Streams
 from dtmarl.twin import model
-from dtmarl.types import Action, FrameDecision, Scene, SlotOutcome, State, Twin, TwinView
+from dtmarl.types import Action, FrameDecision, Scene, SlotOutcome, State, Twin, TwinView, Uploads
 
 Results = TypeVar("Results", bound=tuple[Any, ...])
 
@@ -86,7 +86,8 @@ class CompiledSimulation(Simulation):
         self._num_envs = streams.num_envs
         self._start = partial(compiled(_start), config, engine, slots_per_decision)
         self._slot = partial(compiled(_slot), config, engine)
-        self._close = partial(compiled(_close), config, engine)
+        self._learn = partial(compiled(_learn), config)
+        self._retrain = partial(compiled(_retrain), config, engine)
         self._enter = partial(compiled(_enter), config, slots_per_decision)
         self._look_ahead = partial(compiled(Observations.ahead), layouts)
         super().__init__(config, engine, streams, slots_per_decision, layouts)
@@ -142,7 +143,10 @@ class CompiledSimulation(Simulation):
         config = self._config
         repeats = math.lcm(config.slots_per_frame, config.twin.sync_period_slots)
         elapsed = state.slot - state.slot % repeats
-        state = self._close(self._counter, _clock_set_back(state, elapsed, config), self._source)
+        state = _clock_set_back(state, elapsed, config)
+        # Two graphs: what the first looks up in tables would keep the second from vector registers.
+        state, uploads = self._learn(self._counter, state, self._source)
+        state = self._retrain(self._counter, state, uploads, self._source)
         if state.slot % config.slots_per_frame == 0:
             self._source = self._next_source()
             state, self._accuracy_noise, view = self._enter(self._counter, state, self._source)
@@ -229,15 +233,23 @@ def _slot(
     return _settled(dynamics.step_slot(config, engine, state, action, noise, closes_decision=False))
 
 
-def _close(
+def _learn(
+    config: ScenarioConfig, numbers: CounterStreams | None, state: State, source: Any
+) -> tuple[State, Uploads]:
+    noise = source if numbers is None else numbers.frame_noise(source)
+    return _settled(dynamics.learn(config, state, noise))
+
+
+def _retrain(
     config: ScenarioConfig,
     engine: AccuracyEngine,
     numbers: CounterStreams | None,
     state: State,
+    uploads: Uploads,
     source: Any,
 ) -> State:
     noise = source if numbers is None else numbers.frame_noise(source)
-    return _settled((dynamics.close_decision(config, engine, state, noise),))[0]
+    return _settled((dynamics.retrain(config, engine, state, uploads, noise),))[0]
 
 
 def _enter(

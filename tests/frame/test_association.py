@@ -113,7 +113,7 @@ def test_each_way_to_the_optimum_is_right_by_itself(seed: int) -> None:
 
 
 def test_what_few_moves_proves_is_the_optimum_and_it_proves_most() -> None:
-    proofs = {"best choice": 0, "one move": 0, "two moves": 0, "none": 0}
+    proofs = {"best choice": 0, "one move": 0, "two moves": 0, "three moves": 0, "none": 0}
     for first in range(0, NUM_INSTANCES, 40):
         instances = [instance(seed) for seed in range(first, first + 40)]
         problem = problem_of(*instances)
@@ -121,7 +121,7 @@ def test_what_few_moves_proves_is_the_optimum_and_it_proves_most() -> None:
         given = (cost, problem.demand_flop_per_s, problem.capacity_flop_per_s)
         easy, fits = best_choice(*given, problem.present_mask)
         ways = {"best choice": (easy, fits)}
-        for num_moves, name in ((1, "one move"), (2, "two moves")):
+        for num_moves, name in enumerate(("one move", "two moves", "three moves"), start=1):
             ways[name] = few_moves(num_moves, *given, problem.present_mask)
         for e, (c, d, limit) in enumerate(instances):
             here = problem.present_mask[e]

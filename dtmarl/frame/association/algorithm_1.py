@@ -1,9 +1,9 @@
 """Algorithm 1: the association of P2 by LP relaxation and branch and bound.
 
-HiGHS solves it. Before that come the cases that need no tree: those in which at most two users have
-to leave their best base station (`few_moves`), for all environments together, and few users, solved
-by looking at all associations at once, many times faster than a solver starts. Where no association
-fits the capacities, the excess is kept small at a price instead of giving up.
+HiGHS solves it. Before that come the cases that need no tree: those in which at most three users
+have to leave their best base station (`few_moves`), for all environments together, and few users,
+solved by looking at all associations at once, many times faster than a solver starts. Where no
+association fits the capacities, the excess is kept small at a price instead of giving up.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dtmarl.frame.association.problem import (
 )
 
 _MOST_ASSOCIATIONS = 100_000
+_MOST_MOVES = 3
 _MOST_AT_ONCE = 2_000_000  # ways to move that are looked at in one go
 
 
@@ -33,8 +34,11 @@ def algorithm_1(problem: AssociationProblem) -> AssociationResult:
     demand, capacity = problem.demand_flop_per_s, problem.capacity_flop_per_s
     site, fits = best_choice(cost, demand, capacity, present)
     hard = np.flatnonzero(~to_numpy(fits))
-    for num_moves in range(1, min(2, cost.shape[2]) + 1):
-        at_once = max(_MOST_AT_ONCE // num_ways(num_sites, cost.shape[2], num_moves), 1)
+    for num_moves in range(1, min(_MOST_MOVES, cost.shape[2]) + 1):
+        ways = num_ways(num_sites, cost.shape[2], num_moves)
+        if not hard.size or ways > _MOST_ASSOCIATIONS:
+            break
+        at_once = max(_MOST_AT_ONCE // ways, 1)
         left = []
         for start in range(0, hard.size, at_once):
             part = hard[start : start + at_once]
@@ -43,7 +47,7 @@ def algorithm_1(problem: AssociationProblem) -> AssociationResult:
             moved, proved = few_moves(num_moves, *instance)
             site[rows] = moved
             left.append(part[~to_numpy(proved)])
-        hard = np.concatenate(left) if left else hard
+        hard = np.concatenate(left)
     trees = _solve_trees(hard, problem)
     for e, (sites, *_) in trees:
         here = constant(np.flatnonzero(to_numpy(present[e])), cost, xp.int64)

@@ -1,14 +1,16 @@
 """P2 for many environments at once, where the optimum is near everybody's best base station.
 
 If every user's best base station fits the capacities, it is the optimum. Else somebody moves, and
-each move has a regret, what it costs beyond the user's best. First all single moves are looked at,
-then all pairs; moving one more user would cost at least the two or three smallest regrets, so that
-a way that costs no more than these is proved to be the optimum. The rest is left to a tree.
+each move has a regret, what it costs beyond the user's best. All ways to move one user are looked
+at, then two, then three; moving one more would cost at least as many of the smallest regrets, so
+that a way that costs no more than these is proved to be the optimum. The rest is left to a tree.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from itertools import combinations, product
+from math import comb
 
 import numpy as np
 
@@ -41,7 +43,7 @@ def few_moves(
     """The best association with at most so many users off their best, and where it is proved.
 
     Args:
-        num_moves: 1 or 2, at most N.
+        num_moves: how many users may move, 1 to N.
         cost_s: [E, M, N].
         demand: [E, N] compute that each user takes.
         capacity: [E, M].
@@ -90,19 +92,16 @@ def few_moves(
 
 def num_ways(num_sites: int, num_users: int, num_moves: int) -> int:
     """How many ways `few_moves` looks at."""
-    single = num_sites * num_users
-    return single if num_moves == 1 else num_sites**2 * num_users * (num_users - 1) // 2
+    return int(comb(num_users, num_moves) * num_sites**num_moves)
 
 
 @lru_cache(maxsize=8)
 def _ways(num_sites: int, num_users: int, num_moves: int) -> tuple[Array, ...]:
     """Options of all ways to move: one array [W] of options for each of the users that move."""
-    options = np.arange(num_sites * num_users)
-    if num_moves == 1:
-        return (options,)
-    first, second = np.meshgrid(options, options, indexing="ij")
-    ordered = first % num_users < second % num_users
-    return first[ordered], second[ordered]
+    users = np.array(list(combinations(range(num_users), num_moves)))
+    sites = np.array(list(product(range(num_sites), repeat=num_moves)))
+    options = sites * num_users + users[:, None, :]
+    return tuple(options.reshape(-1, num_moves).T)
 
 
 def _sum_over(values: Array, ways: list[Array]) -> Array:
