@@ -126,8 +126,11 @@ def advance_frame(
         xp.exp(-moved_m[:, :, None, :] / correlation_m),
         noise["shadowing"],
     )
-    fading = process.autoregress(
-        world.fading_latent, scene.fading_memory[None, :, None, :, None, None], noise["fading"]
+    fading, fading_latent = process.fading_path(
+        world.fading_latent,
+        scene.fading_memory,
+        noise["fading"],
+        process.by_line_of_sight(in_sight, model.rician_k, distance),
     )
     own_load = process.autoregress(
         world.own_load_latent,
@@ -162,7 +165,7 @@ def advance_frame(
             context=contexts[-1, ...],
             line_of_sight_latent=sight_latent[-1, ...],
             shadowing_latent=shadowing[-1, ...],
-            fading_latent=fading[-1, ...],
+            fading_latent=fading_latent,
             own_load_latent=own_load[-1, ...],
         ),
         frame,

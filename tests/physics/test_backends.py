@@ -116,6 +116,15 @@ def cases() -> dict[str, Case]:
             process.fading_power,
             (normal(E, M, N, B, 2), uniform(E, M, N, high=10)),
         ),
+        "fading_path": (
+            lambda *a: process.fading_path(*a)[0],
+            (
+                normal(E, M, N, B, 2),
+                uniform(E, N, low=-1),
+                normal(S, E, M, N, B, 2),
+                uniform(S, E, M, N, high=10),
+            ),
+        ),
         "add_images": (
             lambda c, u: store.add_images(c, u, 100.0),
             (uniform(E, N, K, high=30), uniform(E, N, K, high=10)),
@@ -135,7 +144,7 @@ def cases() -> dict[str, Case]:
         )
         found[f"{name} gain"] = (
             lambda *a, model=model: process.gain(model, *a, RADIO),
-            (distance, sight, normal(S, E, M, N), normal(S, E, M, N, B, 2)),
+            (distance, sight, normal(S, E, M, N), uniform(S, E, M, N, high=3)),
         )
     return found
 

@@ -200,15 +200,33 @@ def test_registered_channel_gain_falls_with_distance_on_average(name: str) -> No
     for distance_m in (20.0, 60.0, 180.0, 540.0):
         distance = np.full((1, 1, 20_000), distance_m)
         sight = rng.random(distance.shape) < model.line_of_sight_probability(distance)
+        shadowing, latent = (
+            rng.standard_normal((*distance.shape, *blocks)) for blocks in ((), (4, 2))
+        )
+        rician_k = process.by_line_of_sight(sight, model.rician_k, distance)
         gain = process.gain(
             model,
             distance,
             sight,
-            rng.standard_normal(distance.shape),
-            rng.standard_normal((*distance.shape, 4, 2)),
+            shadowing,
+            process.fading_power(latent, rician_k),
             RadioConfig(coherence_blocks=4),
         )
         assert np.isfinite(gain).all()
         assert (gain > 0.0).all()
         mean_db.append(10.0 * np.log10(gain).mean())
     assert (np.diff(mean_db) < -5.0).all(), mean_db
+
+
+@pytest.mark.parametrize("at_once", [1, 400, 10**6])
+def test_fading_does_not_depend_on_how_many_slots_are_done_at_once(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(8)
+    initial, noise = rng.standard_normal((2, 3, 5, 4, 2)), rng.standard_normal((7, 2, 3, 5, 4, 2))
+    memory, rician_k = rng.uniform(-1.0, 1.0, (2, 5)), rng.uniform(0.0, 9.0, (7, 2, 3, 5))
+    monkeypatch.setattr(process, "_LATENTS_AT_ONCE", at_once)
+    power, last = process.fading_path(initial, memory, noise, rician_k)
+    latents = process.autoregress(initial, memory[None, :, None, :, None, None], noise)
+    assert np.array_equal(power, process.fading_power(latents, rician_k))
+    assert np.array_equal(last, latents[-1])

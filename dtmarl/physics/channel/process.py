@@ -10,6 +10,7 @@ state decorrelates exponentially over d_c. Shadowing: AR(1) in the distance move
 from __future__ import annotations
 
 import math
+from math import prod
 
 from scipy.special import j0
 
@@ -19,6 +20,7 @@ from dtmarl.physics.channel import ChannelModel, Pair
 from dtmarl.units import db_to_linear
 
 _SPEED_OF_LIGHT_M_PER_S = 299_792_458.0
+_LATENTS_AT_ONCE = 2**16
 
 
 def fading_memory(mean_speed_m_per_s: float, spacing_s: float, carrier_hz: float) -> float:
@@ -99,12 +101,38 @@ def fading_power(latent: Array, rician_k: Array) -> Array:
     return xp.mean(real * real + imaginary * imaginary, axis=-1)
 
 
+def fading_path(
+    initial: Array, memory: Array, noise: Array, rician_k: Array
+) -> tuple[Array, Array]:
+    """Small-scale power gain over the slots of a frame, and the latent at its end.
+
+    Args:
+        initial: [E, M, N, B, 2] latent before the frame.
+        memory: [E, N] AR(1) coefficient.
+        noise: [S, E, M, N, B, 2] standard normal.
+        rician_k: [S, E, M, N] linear Rician factor.
+
+    Returns:
+        [S, E, M, N] and [E, M, N, B, 2].
+    """
+    xp = namespace(initial)
+    # There are many more latents than gains: as many slots at once as a cache holds.
+    at_once = max(_LATENTS_AT_ONCE // prod(noise.shape[1:]), 1)
+    latent, path = initial, []
+    for first in range(0, noise.shape[0], at_once):
+        now = slice(first, first + at_once)
+        latents = autoregress(latent, memory[None, :, None, :, None, None], noise[now])
+        path.append(fading_power(latents, rician_k[now]))
+        latent = latents[-1, ...]
+    return xp.concat(path, axis=0), latent
+
+
 def gain(
     model: ChannelModel,
     distance_m: Array,
     line_of_sight_mask: Array,
     shadowing_latent: Array,
-    fading_latent: Array,
+    fading: Array,
     radio: RadioConfig,
 ) -> Array:
     """Linear power gain h of eq (1): path loss, shadowing and small-scale fading.
@@ -114,7 +142,7 @@ def gain(
         distance_m: [..., M, N] horizontal distance.
         line_of_sight_mask: [..., M, N].
         shadowing_latent: [..., M, N] standard normal.
-        fading_latent: [..., M, N, B, 2] standard normal.
+        fading: [..., M, N] small-scale power gain, linear.
         radio: carrier, heights, and which effects are on.
 
     Returns:
@@ -125,7 +153,4 @@ def gain(
         std_db = by_line_of_sight(line_of_sight_mask, model.shadowing_std_db, gain_db)
         gain_db = gain_db + std_db * shadowing_latent
     linear = db_to_linear(gain_db)
-    if radio.fading:
-        k = by_line_of_sight(line_of_sight_mask, model.rician_k, gain_db)
-        linear = linear * fading_power(fading_latent, k)
-    return linear
+    return linear * fading if radio.fading else linear
