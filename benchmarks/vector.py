@@ -44,8 +44,17 @@ PHASES = {
     "observations": ("vector.py:_observations",),
     "actions: checks": ("vector.py:_packed",),
 }
+COMPILED_PHASES = {
+    "frame end; noise, world, twin": ("torch_simulation.py:_turned",),
+    "frame layer: view, decision": ("vector.py:_decide",),
+    "resets": ("torch_simulation.py:reset",),
+    "observations": ("vector.py:_observations",),
+    "actions: checks": ("vector.py:_packed",),
+}
 LINKS = ((3, 10), (10, 30), (30, 100), (100, 300), (300, 1000), (1000, 1000))
 """Base stations and users of `--links`."""
+LINKS_AT_ONCE = 30_000
+"""Of all environments of a batch, at least; so that calls cost little beside what they do."""
 
 
 def dtmarl_player(num_envs: int, **options: Any) -> tuple[Play, dtmarl.envs.vector.VectorEnv]:
@@ -71,8 +80,8 @@ def agent_steps_per_s(play: Play, seconds: float) -> float:
     return steps / elapsed
 
 
-def phase_shares(play: Play, frames: int) -> dict[str, float]:
-    """Share of the time in each phase of the uncompiled environment, by the profiler."""
+def phase_shares(play: Play, phases: dict[str, tuple[str, ...]], frames: int) -> dict[str, float]:
+    """Share of the time in the functions of each phase, by the profiler."""
     profile = cProfile.Profile()
     profile.enable()
     for _ in range(frames):
@@ -81,14 +90,14 @@ def phase_shares(play: Play, frames: int) -> dict[str, float]:
     stats = pstats.Stats(profile)
     total = stats.total_tt  # type: ignore[attr-defined]
     shares = {}
-    for label, places in PHASES.items():
+    for label, places in phases.items():
         found = [
             row[3]
             for (path, _, name), row in stats.stats.items()  # type: ignore[attr-defined]
             if f"{Path(path).name}:{name}" in places
         ]
         shares[label] = sum(found) / total
-    shares["everything else"] = 1.0 - sum(shares.values())
+    shares["everything else, slots first of all"] = 1.0 - sum(shares.values())
     return shares
 
 
@@ -142,7 +151,9 @@ def measure_links(seconds: float) -> list[dict[str, float]]:
     print(f"{'M x N':>12} {'links':>9} {'ns/link/slot':>13} {'bytes/link':>11}")
     for m, n in LINKS:
         config = dtmarl.scenario("paper-v0").replace(num_base_stations=m, min_users=n, max_users=n)
-        env = dtmarl.vector_env(config, num_envs=max(3000 // (m * n), 1), controller=scheme)
+        env = dtmarl.vector_env(
+            config, num_envs=max(LINKS_AT_ONCE // (m * n), 1), controller=scheme
+        )
         env.reset(seed=0)
         actions = env.sample_actions(seed=0)
         slots, start = 0, time.perf_counter()
@@ -212,11 +223,15 @@ def measure_speed(arguments: argparse.Namespace) -> dict[str, Any]:
             f"{bandwidth / 1e9:.1f} GB/s\n  share of the bandwidth bound: "
             f"{agents / mean_agents:.1%}"
         )
-        name = [name for name in envs if "NumPy" in name][-1]
-        result["phases"] = phase_shares(players[name], 11)
-        print(f"\nwhere the time goes, {name}")
-        for label, share in result["phases"].items():
-            print(f"  {label:<40} {share:>6.1%}")
+        result["phases"] = {}
+        for variant, phases in (("NumPy", PHASES), ("compiled", COMPILED_PHASES)):
+            names = [name for name in envs if variant in name]
+            if names:  # of the largest batch; resets are once in eleven frames
+                shares = phase_shares(players[names[-1]], phases, 22)
+                result["phases"][names[-1]] = shares
+                print(f"\nwhere the time goes, {names[-1]}")
+                for label, share in shares.items():
+                    print(f"  {label:<40} {share:>6.1%}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\npeak memory of the whole run: {peak:,.0f} MiB")
     return result
