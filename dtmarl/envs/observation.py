@@ -64,20 +64,30 @@ class Layout:
         """Length of the vector."""
         return sum(block.width for block in self.blocks)
 
-    def join(self, values: dict[str, Array], factor: Array | None = None) -> Array:
-        """The vector [..., size] from its blocks [..., width], clipped to the bounds.
+    def join(
+        self, values: dict[str, Array], shape: tuple[int, ...], factor: Array | None = None
+    ) -> Array:
+        """The vectors [*shape, size] from their blocks, clipped to the bounds, in float32.
 
         Args:
-            values: the blocks.
-            factor: [..., 1] float32 that the vector is multiplied by; None for none.
+            values: the blocks; each broadcasts to [*shape, width].
+            shape: of the vectors.
+            factor: [*shape, 1] float32 that they are multiplied by; None for none.
         """
         xp = namespace(values[self.blocks[0].name])
-        parts = []
+        if xp is np:
+            joined = np.empty((*shape, self.size), dtype=np.float32)
+            for name, where in self.slices.items():
+                joined[..., where] = values[name]
+            np.maximum(joined, self.bounds[0], out=joined)
+            np.minimum(joined, self.bounds[1], out=joined)
+            return joined if factor is None else np.multiply(joined, factor, out=joined)
+        parts = []  # tensors in a compiled graph cannot be written to piece by piece
         for block in self.blocks:
-            # Single precision first: half the memory, and rounding does not cross the bounds.
             part = xp.astype(values[block.name], xp.float32, copy=False)
             part = xp.minimum(xp.maximum(part, block.low), block.high)
-            parts.append(part if factor is None else part * factor)
+            part = part if factor is None else part * factor
+            parts.append(xp.broadcast_to(part, (*shape, block.width)))
         return xp.concat(parts, axis=-1)
 
 
@@ -188,44 +198,39 @@ class Observations:
             "slot_in_episode": slots / config.slots_per_episode,
         }
         t, e, n = task.shape
-        m = config.num_base_stations
-
-        def fill(value: Array, *shape: int) -> Array:
-            """The value repeated over a block [T, E, …]."""
-            return xp.broadcast_to(value, (t, e, *shape))
-
         by_slot = {name: value[:, None, None, None] for name, value in clock.items()}
         bs = self.bs.join(
             {
                 "free_compute": free[..., None],
-                "num_associated": fill(count[..., None], m, 1),
-                **{name: fill(value, m, 1) for name, value in by_slot.items()},
-                "associated": fill(linked, m, n),
+                "num_associated": count[..., None],
+                **by_slot,
+                "associated": linked,
                 "task": linked * task[..., None, :],
                 "rate": linked * rate,
-                "training": fill(linked * load[:, None, :], m, n),
-            }
+                "training": linked * load[:, None, :],
+            },
+            (t, e, config.num_base_stations),
         )
-        order = (0, 1, 3, 2)
         present = xp.astype(heard.present_mask, xp.float32)[..., None]
-        moving = xp.astype(control.new_link_mask, real)
+        report_age = self._report_age(slots[:, None, None], heard.report_slot)
         mu = self.mu.join(
             {
-                "slot_accuracy": fill(knowledge.slot_accuracy[..., None], n, 1),
-                "moving": xp.permute_dims(fill(moving, m, n), order),
+                "slot_accuracy": knowledge.slot_accuracy[..., None],
+                "moving": xp.permute_dims(control.new_link_mask, (0, 2, 1)),
                 "task": task[..., None],
-                "training": fill(load[..., None], n, 1),
+                "training": load[..., None],
                 "model_age": age[..., None] / config.slots_per_episode,
-                "frame_accuracy": fill(knowledge.frame_accuracy[..., None], n, 1),
-                "report_age": self._report_age(slots[:, None, None], heard.report_slot)[..., None],
-                **{name: fill(value, n, 1) for name, value in by_slot.items()},
-                "generated_mix": fill(knowledge.generated_mix, n, config.learning.num_classes),
-                "associated": xp.permute_dims(fill(linked, m, n), order),
-                "rate": xp.permute_dims(rate, order),
-                "free_compute": fill(free[..., None, :], n, m),
-                "num_associated": fill(count[:, None, :], n, m),
-                "demand": fill(demand[..., None, :], n, m),
+                "frame_accuracy": knowledge.frame_accuracy[..., None],
+                "report_age": report_age[..., None],
+                **by_slot,
+                "generated_mix": knowledge.generated_mix,
+                "associated": xp.permute_dims(linked, (0, 2, 1)),
+                "rate": xp.permute_dims(rate, (0, 1, 3, 2)),
+                "free_compute": free[..., None, :],
+                "num_associated": count[:, None, :],
+                "demand": demand[..., None, :],
             },
+            (t, e, n),
             present,
         )
         return Ahead(state.slot, bs, mu, present)
@@ -292,7 +297,7 @@ class Observations:
             "associated": xp.reshape(xp.astype(control.association_mask, real), (e, -1)),
             "moving": xp.reshape(xp.astype(control.new_link_mask, real), (e, -1)),
         }
-        return self.state.join(values)
+        return self.state.join(values, (e,))
 
     @staticmethod
     def _report_age(slot: int | Array, report_slot: Array) -> Array:

@@ -66,12 +66,11 @@ def autoregress(initial: Array, memory: Array, noise: Array) -> Array:
         [S, ...].
     """
     xp = namespace(initial)
-    scale = xp.sqrt(1.0 - memory * memory)
+    innovation = xp.sqrt(1.0 - memory * memory) * noise
     constant = memory.shape[0] == 1
     value, path = initial, []
     for slot in range(noise.shape[0]):
-        now = 0 if constant else slot
-        value = memory[now, ...] * value + scale[now, ...] * noise[slot, ...]
+        value = memory[0 if constant else slot, ...] * value + innovation[slot, ...]
         path.append(value)
     return xp.stack(path, axis=0)
 
