@@ -245,8 +245,10 @@ def test_calls_out_of_order_are_refused():
 
 
 @pytest.mark.slow
-def test_compiled_is_eager_within_rounding():
-    config = short("vehicular-v0", frames=3)
+@pytest.mark.parametrize("scenario", dtmarl.scenarios())
+def test_compiled_is_eager_within_rounding(scenario):
+    # Frames of few slots: graphs are as long as a frame.
+    config = short(scenario, frames=3).replace(slots_per_frame=3)
     common = {"num_envs": 4, "backend": "torch"}
     eager = dtmarl.vector_env(config, **common)
     compiled = dtmarl.vector_env(config, compile=True, **common)
