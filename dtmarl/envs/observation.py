@@ -242,12 +242,14 @@ class Observations:
 
         Args:
             state: at one of the slots of `ahead`.
-            ahead: from `ahead`, under the decision in force; what is returned is its part for the
-                slot, where this puts in what the actions have changed.
+            ahead: from `ahead`, under the decision in force. The first of what is returned is a
+                view on it, the other a copy with what the actions have changed.
         """
         at = state.slot - ahead.slot
         xp = namespace(ahead.mu)
-        bs, mu, present = ahead.bs[at], ahead.mu[at], ahead.present[at]
+        bs, present = ahead.bs[at], ahead.present[at]
+        # Not in place: torch counts writes to what the coming slots' observations share.
+        mu = xp.asarray(ahead.mu[at], copy=True)
         accuracy, moving = state.twin.knowledge.slot_accuracy, state.control.new_link_mask
         last = moving.shape[1]
         # Both lie within their bounds as they are.

@@ -105,7 +105,7 @@ class Simulation:
     def observe(self) -> tuple[Array, Array]:
         """What every agent sees, [E, M, bs.size] and [E, N, mu.size] float32.
 
-        Both are views on what is known ahead, of which each slot has a part of its own.
+        The first is a view on what is known ahead, of which each slot has a part of its own.
         """
         if self._ahead is None:
             num_slots = 1 if self.decision_due else self._period

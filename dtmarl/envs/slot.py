@@ -316,7 +316,7 @@ class SlotEnv(ParallelEnv):  # type: ignore[misc]
     def _observe(self, agents: list[str]) -> AgentDict:
         bs, mu = self._begun().observe()
         # Copies: the frame's array holds the coming slots too, and callers may write to theirs.
-        rows = dict(zip(self.possible_agents, (*bs[0].copy(), *mu[0].copy()), strict=True))
+        rows = dict(zip(self.possible_agents, (*bs[0].copy(), *mu[0]), strict=True))
         return rows if len(agents) == len(rows) else {agent: rows[agent] for agent in agents}
 
     def _infos(self, agents: list[str], outcome: SlotOutcome) -> AgentDict:
@@ -352,6 +352,8 @@ def engine_for(config: ScenarioConfig, which: str | AccuracyEngine | None) -> Ac
         if which not in ENGINES:
             raise ValueError(f"accuracy: expected one of {sorted(ENGINES)}, got {which!r}")
         which = ENGINES[which].load()
+    if not all(hasattr(which, name) for name in ("base_recall", "initial_recall", "update")):
+        raise ValueError(f"accuracy: expected one of {sorted(ENGINES)} or an engine, got {which!r}")
     if len(which.base_recall) != config.learning.num_classes:
         raise ValueError(
             f"LearningConfig.num_classes: the accuracy engine knows {len(which.base_recall)} "

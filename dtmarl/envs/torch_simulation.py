@@ -67,6 +67,14 @@ def torch_streams(
     return MovedStreams(EnvironmentStreams(config, seeds), real, device)
 
 
+def check_device(device: str) -> None:
+    """Raise ValueError where torch has no such device."""
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, TypeError) as error:
+        raise ValueError(f"device: expected one that torch has here, got {device!r}") from error
+
+
 class CompiledSimulation(Simulation):
     """A simulation whose slots and frames are compiled graphs; see `Simulation`.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -98,6 +97,10 @@ class VectorEnv:
             "mu": Box(0.0, 1.0, shape=(1 + m,), dtype=np.float32),
         }
         self.action_shapes = {"bs": (self.num_envs, m, n), "mu": (self.num_envs, n, 1 + m)}
+        if on_torch:
+            from dtmarl.envs.torch_simulation import check_device
+
+            check_device(device)
         self._engine = engine_for(config, accuracy)
         if compile and not isinstance(self._engine, ProfileEngine):
             raise ValueError(
@@ -151,11 +154,14 @@ class VectorEnv:
         """
         simulation = self._begun()
         action = self._packed(actions)
+        if simulation.decision_due:  # the controller failed when it was asked
+            self._decide()
+            simulation.observe()  # what is known ahead begins with the decision
         if self.controller.holds_actions():
             action = self._held = self._held or action
         outcome = simulation.play(action)
         infos = {
-            "mu_acted": outcome.present_mask,
+            "mu_acted": self._copy(outcome.present_mask),
             "system_delay_s": outcome.system_delay_s,
             "delay_s": outcome.delay_s + outcome.retrain_delay_s,
             "accuracy": outcome.accuracy,
@@ -164,12 +170,15 @@ class VectorEnv:
         over = simulation.over
         if over:
             # Nobody arrives or leaves as an episode ends: its last observations are of who acted.
-            infos |= {"final_obs": self._observations(), "final_mu_mask": outcome.present_mask}
+            infos |= {
+                "final_obs": self._observations(),
+                "final_mu_mask": self._copy(outcome.present_mask),
+            }
             simulation.reset()
         if simulation.decision_due:
             self._decide()
         infos["mu_mask"] = self._present()
-        rewards = outcome.system_delay_s * (-1.0 / self.config.reference_delay_s)
+        rewards = -outcome.system_delay_s / self.config.reference_delay_s
         truncated = self._flags(outcome, over)
         return self._observations(), rewards, self._flags(outcome, False), truncated, infos
 
@@ -228,7 +237,12 @@ class VectorEnv:
         return {"bs": bs, "mu": mu}
 
     def _present(self) -> Array:
-        return self._begun().state.frame.present_mask
+        return self._copy(self._begun().state.frame.present_mask)
+
+    @staticmethod
+    def _copy(array: Array) -> Array:
+        """For callers, who may write to it, of what belongs to the state."""
+        return namespace(array).asarray(array, copy=True)
 
     @staticmethod
     def _flags(outcome: SlotOutcome, value: bool) -> Array:
@@ -245,7 +259,7 @@ class VectorEnv:
     def _packed(self, actions: Mapping[str, Array]) -> Action:
         """The weights, checked and clipped, in the dtype of the physics."""
         if not isinstance(actions, Mapping) or actions.keys() != self.action_shapes.keys():
-            got = sorted(actions) if isinstance(actions, Mapping) else type(actions).__name__
+            got = list(actions) if isinstance(actions, Mapping) else type(actions).__name__
             raise ValueError(f"actions: expected a mapping with 'bs' and 'mu', got {got}")
         like = self._begun().state.recall
         xp = namespace(like)
@@ -262,8 +276,8 @@ class VectorEnv:
                     f"actions[{kind!r}]: expected floats with shape {shape}, got {array.dtype} "
                     f"with shape {tuple(array.shape)}"
                 )
-            # A sum that is finite says so of its terms, and takes a tenth of the time.
-            if not isfinite(xp.sum(array)) and not xp.all(xp.isfinite(array)):
+            array = array if self.backend == "numpy" else array.detach()
+            if not xp.all(xp.isfinite(array)):
                 row = int(xp.argmin(xp.astype(xp.isfinite(array).reshape(-1), xp.int64)))
                 where = tuple(int(i) for i in np.unravel_index(row, shape))
                 raise ValueError(
@@ -276,18 +290,18 @@ class VectorEnv:
     def _seeds(self, seed: int | Sequence[int] | None) -> list[int | None]:
         if seed is None:
             return [None] * self.num_envs
-        if isinstance(seed, int | np.integer) and not isinstance(seed, bool):
-            seeds = [int(seed) + e for e in range(self.num_envs)]
-        elif isinstance(seed, str | bytes | bool):
-            seeds = []
-        else:
-            try:
-                seeds = [int(one) if not isinstance(one, bool | str) else -1 for one in seed]
-            except (TypeError, ValueError):
-                seeds = []
+        seeds = []
+        if _is_whole(seed):
+            seeds = [int(seed) + e for e in range(self.num_envs)]  # type: ignore[arg-type]
+        elif isinstance(seed, Sequence | np.ndarray) and all(map(_is_whole, seed)):
+            seeds = [int(one) for one in seed]
         if len(seeds) != self.num_envs or min(seeds) < 0:
             raise ValueError(
                 f"seed: expected None, a non-negative integer or {self.num_envs} of them, got "
                 f"{seed!r}"
             )
         return list(seeds)
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool | np.bool_)

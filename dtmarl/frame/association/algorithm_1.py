@@ -109,7 +109,7 @@ def solve_by_branch_and_bound(cost_s: Array, demand: Array, capacity: Array) -> 
     num_sites, num_users = cost_s.shape
     size = num_sites * num_users
     price = 10.0 * cost_s.max(axis=0).sum() / max(float(demand.min()), 1.0)
-    scale = max(float(capacity.max()), 1.0)  # keeps the constraint matrix near one
+    scale = max(float(capacity.max()), float(demand.max()), 1.0)  # keeps coefficients near one
     # Unknowns: v_mn site by site, then the excess of each site over its capacity.
     columns = np.arange(size)
     serve = csr_array(
