@@ -40,7 +40,8 @@ def compiled(function: Any) -> Callable[..., Any]:
         of_bytes.__code__.replace(), of_bytes.__globals__, function.__name__, None,
         of_bytes.__closure__,
     )  # fmt: skip
-    graphs = torch.compile(own, fullgraph=True, backend=_compile_graph)
+    # Sizes are constants: torch would else make those variable in which two batches differ.
+    graphs = torch.compile(own, fullgraph=True, dynamic=False, backend=_compile_graph)
 
     def run(*arguments: Any) -> Any:
         return map_tensors(_as_mask, graphs(*map_tensors(_as_bytes, arguments)))
