@@ -295,7 +295,7 @@ def test_a_controller_that_fails_is_asked_again():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("scenario", ["vehicular-v0", "stale-twin-v0"])  # a minute each
+@pytest.mark.parametrize("scenario", ["vehicular-v0", "paper-v0"])  # each takes long
 def test_compiled_is_eager_within_rounding(scenario):
     # Frames of few slots: graphs are as long as a frame.
     config = short(scenario, frames=3).replace(slots_per_frame=3)
