@@ -169,6 +169,8 @@ def test_a_comparison_that_is_cut_short_goes_on(workplace, interrupt):
         stderr=subprocess.PIPE,
         text=True,
         cwd=workplace,
+        # Who runs the tests in a shell's background has them ignore interrupts, and all they start.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.monotonic() + 60.0
     while not (workplace / "waiting").exists() and time.monotonic() < deadline:
