@@ -255,13 +255,19 @@ def slot_outcome(
 def close_decision(
     config: ScenarioConfig, engine: AccuracyEngine, state: State, frame_noise: Noise
 ) -> State:
-    """End of a frame: store what was uploaded, let the twin learn, train who is due."""
+    """End of a decision: store what was uploaded, let the twin learn, train who is due."""
     state, uploads = learn(config, state, frame_noise)
     return retrain(config, engine, state, uploads, frame_noise)
 
 
 def learn(config: ScenarioConfig, state: State, frame_noise: Noise) -> tuple[State, Uploads]:
-    """What the twin learns as a decision ends, and what was uploaded while it was in force."""
+    """What the twin learns as a decision ends, and what was uploaded while it was in force.
+
+    Args:
+        config: the scenario.
+        state: after the decision's last slot, with the records of its slots.
+        frame_noise: of the frame that contains these slots.
+    """
     last_slot = state.slot - 1
     s = last_slot % config.slots_per_frame
     xp = namespace(state.recall)
@@ -290,6 +296,13 @@ def retrain(
 
     They are trained on what their user uploaded since the decision, and on what the twin generates
     of the mix (8) nearest to its store, these uploads included.
+
+    Args:
+        config: the scenario.
+        engine: moves the models' recall.
+        state: from `learn`.
+        uploads: from `learn`.
+        frame_noise: as for `learn`.
     """
     control, uploaded = state.control, uploads.class_counts
     xp = namespace(state.recall)

@@ -190,7 +190,7 @@ class GymnasiumVectorEnv(gymnasium.vector.VectorEnv[Array, Array, Array]):
         """Which rows are of agents that are there; base stations always are."""
         if self.agents == "bs":
             return np.ones(self.num_envs, dtype=np.bool_)
-        return _flat(mu_mask).copy()  # callers may write to it, and the environment has its own
+        return _flat(mu_mask)
 
     def _told(self, infos: Infos, of: Array = True) -> Infos:
         """The infos with Gymnasium's masks beside them: the rows that they are of."""
