@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from types import FunctionType
 from typing import Any
 
@@ -25,23 +26,24 @@ from torch._inductor import scheduler
 
 from dtmarl.tensor_trees import map_tensors
 
+_NUMBER = count()
+
 
 def compiled(function: Any) -> Callable[..., Any]:
     """The function as compiled graphs of its own, for tensors in tuples, named tuples and dicts.
 
-    Torch keeps a function's graphs with its code and gives up after a few; with a copy of the code
+    Torch keeps a function's graphs with its code and gives up after a few, and makes sizes variable
+    that it has seen change under one name of code; with a copy of the code and a name of its own
     for each batch of environments, other scenarios and schemes do not count.
     """
 
     def of_bytes(*arguments: Any) -> Any:
         return map_tensors(_mask_to_bytes, function(*map_tensors(_bytes_to_mask, arguments)))
 
-    own = FunctionType(
-        of_bytes.__code__.replace(), of_bytes.__globals__, function.__name__, None,
-        of_bytes.__closure__,
-    )  # fmt: skip
-    # Sizes are constants: torch would else make those variable in which two batches differ.
-    graphs = torch.compile(own, fullgraph=True, dynamic=False, backend=_compile_graph)
+    name = f"{function.__name__}_{next(_NUMBER)}"
+    code = of_bytes.__code__.replace(co_name=name)
+    own = FunctionType(code, of_bytes.__globals__, name, None, of_bytes.__closure__)
+    graphs = torch.compile(own, fullgraph=True, backend=_compile_graph)
 
     def run(*arguments: Any) -> Any:
         return map_tensors(_as_mask, graphs(*map_tensors(_as_bytes, arguments)))
