@@ -14,7 +14,7 @@ sixteen at a time. So masks enter and leave graphs as bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
 from types import FunctionType
@@ -32,23 +32,49 @@ _NUMBER = count()
 def compiled(function: Any) -> Callable[..., Any]:
     """The function as compiled graphs of its own, for tensors in tuples, named tuples and dicts.
 
-    Torch keeps a function's graphs with its code and gives up after a few, and makes sizes variable
-    that it has seen change under one name of code; with a copy of the code and a name of its own
-    for each batch of environments, other scenarios and schemes do not count.
+    What is not a tensor is constant in a graph. Torch would look through everything that a graph
+    was made for at every call, which takes as long as the graph itself; here one key is made of it.
     """
+    graphs: dict[Any, Callable[..., Any]] = {}
 
+    def run(*arguments: Any) -> Any:
+        key = _key(arguments)
+        graph = graphs.get(key)
+        if graph is None:
+            graph = graphs[key] = _own_graph(function)
+        return map_tensors(_as_mask, graph(*map_tensors(_as_bytes, arguments)))
+
+    return run
+
+
+def _key(tree: Any) -> Hashable:
+    """Equal for arguments that one graph serves."""
+    if isinstance(tree, torch.Tensor):
+        return (tree.shape, tree.stride(), tree.dtype, tree.device)
+    if isinstance(tree, tuple):
+        return (type(tree), *map(_key, tree))
+    if isinstance(tree, dict):
+        return tuple((name, _key(part)) for name, part in tree.items())
+    result: Hashable = tree
+    return result
+
+
+def _own_graph(function: Any) -> Callable[..., Any]:
+    # Torch keeps graphs with a function's code, gives up after a few, and makes sizes variable that
+    # it has seen change under one name of code: each graph has a copy of the code and a name.
     def of_bytes(*arguments: Any) -> Any:
         return map_tensors(_mask_to_bytes, function(*map_tensors(_bytes_to_mask, arguments)))
 
-    name = f"{function.__name__}_{next(_NUMBER)}"
+    name = f"graph_{next(_NUMBER)}"
     code = of_bytes.__code__.replace(co_name=name)
     own = FunctionType(code, of_bytes.__globals__, name, None, of_bytes.__closure__)
-    graphs = torch.compile(own, fullgraph=True, backend=_compile_graph)
+    return torch.compile(
+        own, fullgraph=True, backend=_compile_graph, options={"guard_filter_fn": _none_of_them}
+    )
 
-    def run(*arguments: Any) -> Any:
-        return map_tensors(_as_mask, graphs(*map_tensors(_as_bytes, arguments)))
 
-    return run
+def _none_of_them(guards: Sequence[Any]) -> list[bool]:
+    return [False] * len(guards)
 
 
 def nearest_step_first(

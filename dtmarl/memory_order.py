@@ -32,7 +32,9 @@ def concat(arrays: Sequence[torch.Tensor], axis: int = 0) -> torch.Tensor:
     """Tensors one after the other along an axis."""
     order = _memory_order(arrays)
     along = order.index(axis % len(order))
-    joined = torch.cat([array.permute(order) for array in arrays], dim=along)
+    # With two axes more: the compiler takes what has four or five for pictures, and may put the
+    # second, colours, innermost.
+    joined = torch.cat([array.permute(order)[None, None] for array in arrays], dim=2 + along)[0, 0]
     return joined.permute([order.index(a) for a in range(joined.ndim)])
 
 

@@ -15,7 +15,7 @@ from dtmarl.backend import Array, constant, count_to, namespace
 from dtmarl.config import ScenarioConfig
 from dtmarl.physics import learning
 from dtmarl.twin import forecast, mirror, model, store
-from dtmarl.types import UPDATE_PLANS, Mirror, State
+from dtmarl.types import UPDATE_PLANS, Control, Knowledge, Mirror, State
 
 RATE_UNIT_BYTES_PER_S = 1e3
 _RATE_DECADES = 5.0
@@ -177,9 +177,37 @@ class Observations:
             state: at the first of the slots, which lie in one frame.
             num_slots: how many.
         """
-        config, control, knowledge = self._config, state.control, state.twin.knowledge
-        s = state.slot % config.slots_per_frame
+        s = state.slot % self._config.slots_per_frame
         heard = Mirror(*(path[s : s + num_slots] for path in state.twin.mirror))
+        count = count_to(num_slots, heard.task_bytes)
+        return Ahead(
+            state.slot,
+            *self.over_slots(
+                heard,
+                state.control,
+                state.twin.knowledge,
+                state.slot + count,
+                len(state.records) + count,
+            ),
+        )
+
+    def over_slots(
+        self, heard: Mirror, control: Control, knowledge: Knowledge, slots: Array, elapsed: Array
+    ) -> tuple[Array, Array, Array]:
+        """Observations of T slots of one frame, for what is known and in force now.
+
+        Args:
+            heard: the mirror at these slots, [T, E, …] each.
+            control: the decision in force.
+            knowledge: of the twin.
+            slots: [T] their numbers in the episode.
+            elapsed: [T] slots that the decision has been in force.
+
+        Returns:
+            What every agent sees, [T, E, M, bs.size] and [T, E, N, mu.size] float32, and
+            [T, E, N, 1] ones for the users that are there.
+        """
+        config = self._config
         xp = namespace(heard.task_bytes)
         real = heard.task_bytes.dtype
         linked = xp.astype(control.association_mask, real)
@@ -191,8 +219,7 @@ class Observations:
         count = linked.sum(axis=-1) / config.max_users
         root = xp.sqrt(heard.task_bytes * (1.0 + work))
         demand = (linked * root[..., None, :]).sum(axis=-1) / self._largest_root_demand
-        slots = state.slot + count_to(num_slots, task)
-        age = knowledge.model_age_slots + count_to(num_slots, task)[:, None, None]
+        age = knowledge.model_age_slots + elapsed[:, None, None]
         clock = {
             "slot_in_frame": slots % config.slots_per_frame / config.slots_per_frame,
             "slot_in_episode": slots / config.slots_per_episode,
@@ -233,7 +260,7 @@ class Observations:
             (t, e, n),
             present,
         )
-        return Ahead(state.slot, bs, mu, present)
+        return bs, mu, present
 
     def agents(self, state: State, ahead: Ahead) -> tuple[Array, Array]:
         """What every agent sees: [E, M, bs.size] and [E, N, mu.size], float32.

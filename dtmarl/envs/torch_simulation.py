@@ -7,7 +7,7 @@ slot, and frames turn with the clock set back: one graph each serves all of them
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, TypeVar
 
@@ -24,9 +24,23 @@ from dtmarl.envs.simulation import Simulation
 from dtmarl.memory_order import along_environments
 from dtmarl.randomness import EnvironmentStreams, Noise, Streams
 from dtmarl.twin import model
-from dtmarl.types import Action, FrameDecision, Scene, SlotOutcome, State, Twin, TwinView, Uploads
+from dtmarl.types import (
+    Action,
+    Control,
+    FrameDecision,
+    Knowledge,
+    Mirror,
+    Scene,
+    SlotOutcome,
+    State,
+    Twin,
+    TwinView,
+    Uploads,
+)
 
 Results = TypeVar("Results", bound=tuple[Any, ...])
+Numbers = Callable[[Any], Noise]
+"""A frame's numbers from what they are made from."""
 
 
 class MovedStreams:
@@ -89,29 +103,28 @@ class CompiledSimulation(Simulation):
         slots_per_decision: int,
         layouts: Observations,
     ) -> None:
-        self._counter: CounterStreams | None
         self._view: TwinView | None
         self._num_envs = streams.num_envs
-        self._start = partial(compiled(_start), config, engine, slots_per_decision)
-        self._slot = partial(compiled(_slot), config, engine)
-        self._learn = partial(compiled(_learn), config)
-        self._retrain = partial(compiled(_retrain), config, engine)
-        self._enter = partial(compiled(_enter), config, slots_per_decision)
-        self._look_ahead = partial(compiled(Observations.ahead), layouts)
+        numbers = _as_it_is if isinstance(streams, MovedStreams) else streams.frame_noise
+        self._start = compiled(partial(_start, config, engine, slots_per_decision, numbers))
+        self._slot = compiled(partial(_slot, config, engine, layouts))
+        self._learn = compiled(partial(_learn, config, numbers))
+        self._retrain = compiled(partial(_retrain, config, engine, numbers))
+        self._enter = compiled(partial(_enter, config, slots_per_decision, numbers))
+        self._look = compiled(partial(_look, layouts))
+        self._seen: tuple[Array, Array] | None
         super().__init__(config, engine, streams, slots_per_decision, layouts)
 
     def reset(self, streams: Streams | None = None) -> None:
         """Start new episodes; see `Simulation.reset`."""
         self._streams = streams or self._streams
-        self._counter = self._streams if isinstance(self._streams, CounterStreams) else None
         noise = self._streams.draw_reset()
         self._source = self._next_source()
         # A scene has constants that NumPy and SciPy compute, which no graph can hold.
         scene = world.initial_scene(self._config, noise)
-        self.state, self._accuracy_noise, self._view = self._start(
-            self._counter, scene, noise, self._source
-        )
-        self._ahead = None
+        self.state, self._accuracy_noise, self._view = self._start(scene, noise, self._source)
+        self._clock = torch.arange(self._config.slots_per_episode + 1, device=noise["vehicle"].device)
+        self._seen = None
         self._decision_slot = -1
 
     def twin_view(self) -> TwinView:
@@ -123,15 +136,19 @@ class CompiledSimulation(Simulation):
         super().begin_frame(decision)
         control = along_environments(self.state.control, self._num_envs)
         self.state = self.state._replace(control=control)
+        self._seen = None
 
     def play(self, action: Action) -> SlotOutcome:
         """Play one slot; where a frame ends, the world and the twin enter the next."""
-        state, config = self.state, self._config
-        s = state.slot % config.slots_per_frame
+        state = self.state
+        s = state.slot % self._config.slots_per_frame
         noise = {"measured_accuracy": self._accuracy_noise[s : s + 1]}
+        goes_on = (state.slot + 1) % self._period != 0
         after: State
         outcome: SlotOutcome
-        after, outcome = self._slot(_one_slot(state, s), action, noise)
+        after, outcome, self._seen = self._slot(
+            _one_slot(state, s), action, noise, self._to_look_at(state, 1) if goes_on else None
+        )
         state = state._replace(
             slot=state.slot + 1,
             records=(*state.records, *after.records),
@@ -139,11 +156,7 @@ class CompiledSimulation(Simulation):
             twin=state.twin._replace(knowledge=after.twin.knowledge),
         )
         self._view = None
-        if state.slot % self._period == 0:
-            state = self._turned(state)
-        self.state = state
-        if self.decision_due:
-            self._ahead = None
+        self.state = state if goes_on else self._turned(state)
         return outcome
 
     def _turned(self, state: State) -> State:
@@ -153,26 +166,40 @@ class CompiledSimulation(Simulation):
         elapsed = state.slot - state.slot % repeats
         state = _clock_set_back(state, elapsed, config)
         # Two graphs: what the first looks up in tables would keep the second from vector registers.
-        state, uploads = self._learn(self._counter, state, self._source)
-        state = self._retrain(self._counter, state, uploads, self._source)
+        state, uploads = self._learn(state, self._source)
+        state = self._retrain(state, uploads, self._source)
         if state.slot % config.slots_per_frame == 0:
             self._source = self._next_source()
-            state, self._accuracy_noise, view = self._enter(self._counter, state, self._source)
+            state, self._accuracy_noise, view = self._enter(state, self._source)
             self._view = view._replace(slot=view.slot + elapsed)
         return _clock_set_back(state, -elapsed, config)
 
     def observe(self) -> tuple[Array, Array]:
         """What every agent sees, [E, M, bs.size] and [E, N, mu.size] float32."""
-        if self._ahead is None:
-            num_slots = 1 if self.decision_due else self._period
-            self._ahead = self._look_ahead(self.state, num_slots)
-        return self._layouts.agents(self.state, self._ahead)
+        if self._seen is None:
+            state = self.state
+            self._seen = self._look(
+                state.control, state.twin.knowledge, *self._to_look_at(state, 0)
+            )
+        return self._seen
+
+    def _to_look_at(self, state: State, later: int) -> tuple[Mirror, Array, Array]:
+        """What an observation is made of beside control and knowledge, so many slots later."""
+        slot = state.slot + later
+        elapsed = len(state.records) + later
+        s = slot % self._config.slots_per_frame
+        heard = Mirror(*(path[s : s + 1] for path in state.twin.mirror))
+        return heard, self._clock[slot : slot + 1], self._clock[elapsed : elapsed + 1]
 
     def _next_source(self) -> Any:
         """What the next frame's noise is made from in a graph, or that noise."""
-        if self._counter is not None:
-            return self._counter.next_source()
+        if isinstance(self._streams, CounterStreams):
+            return self._streams.next_source()
         return self._streams.draw_frame()
+
+
+def _as_it_is(noise: Noise) -> Noise:
+    return noise
 
 
 def _one_slot(state: State, s: int) -> State:
@@ -224,50 +251,74 @@ def _start(
     config: ScenarioConfig,
     engine: AccuracyEngine,
     period: int,
-    numbers: CounterStreams | None,
+    numbers: Numbers,
     scene: Scene,
     noise: Noise,
     source: Any,
 ) -> tuple[State, Array, TwinView]:
-    frame_noise = source if numbers is None else numbers.frame_noise(source)
+    frame_noise = numbers(source)
     state = dynamics.first_state(config, engine, scene, noise, frame_noise)
     view = model.view(config, scene, state.twin, state.control, 0, period)
     return _settled((state, frame_noise["measured_accuracy"], view))
 
 
 def _slot(
-    config: ScenarioConfig, engine: AccuracyEngine, state: State, action: Action, noise: Noise
-) -> tuple[State, SlotOutcome]:
-    return _settled(dynamics.step_slot(config, engine, state, action, noise, closes_decision=False))
+    config: ScenarioConfig,
+    engine: AccuracyEngine,
+    layouts: Observations,
+    state: State,
+    action: Action,
+    noise: Noise,
+    next_slot: tuple[Mirror, Array, Array] | None,
+) -> tuple[State, SlotOutcome, tuple[Array, Array] | None]:
+    state, outcome = dynamics.step_slot(
+        config, engine, state, action, noise, closes_decision=False
+    )
+    seen = None
+    if next_slot is not None:
+        seen = _look(layouts, state.control, state.twin.knowledge, *next_slot)
+    return _settled((state, outcome, seen))
+
+
+def _look(
+    layouts: Observations,
+    control: Control,
+    knowledge: Knowledge,
+    heard: Mirror,
+    slot: Array,
+    elapsed: Array,
+) -> tuple[Array, Array]:
+    bs, mu, _ = layouts.over_slots(heard, control, knowledge, slot, elapsed)
+    return bs[0], mu[0]
 
 
 def _learn(
-    config: ScenarioConfig, numbers: CounterStreams | None, state: State, source: Any
+    config: ScenarioConfig, numbers: Numbers, state: State, source: Any
 ) -> tuple[State, Uploads]:
-    noise = source if numbers is None else numbers.frame_noise(source)
+    noise = numbers(source)
     return _settled(dynamics.learn(config, state, noise))
 
 
 def _retrain(
     config: ScenarioConfig,
     engine: AccuracyEngine,
-    numbers: CounterStreams | None,
+    numbers: Numbers,
     state: State,
     uploads: Uploads,
     source: Any,
 ) -> State:
-    noise = source if numbers is None else numbers.frame_noise(source)
+    noise = numbers(source)
     return _settled((dynamics.retrain(config, engine, state, uploads, noise),))[0]
 
 
 def _enter(
     config: ScenarioConfig,
     period: int,
-    numbers: CounterStreams | None,
+    numbers: Numbers,
     state: State,
     source: Any,
 ) -> tuple[State, Array, TwinView]:
-    noise = source if numbers is None else numbers.frame_noise(source)
+    noise = numbers(source)
     state = dynamics.enter_frame(config, state, noise)
     view = model.view(config, state.scene, state.twin, state.control, state.slot, period)
     return _settled((state, noise["measured_accuracy"], view))
