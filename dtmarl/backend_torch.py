@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import array_api_compat.torch
 import torch
 from array_api_compat.torch import *  # noqa: F403 - this module is that namespace, and a little more
 
-from dtmarl.memory_order import concat, stack  # noqa: F401
+from dtmarl.memory_order import concat, reduced, stack  # noqa: F401
 
 bool = torch.bool
 
@@ -45,3 +46,17 @@ def argmin(x: Any, axis: int | None = None) -> Any:
 def isfinite(x: Any) -> Any:
     """Where a number is finite; several times as fast as torch's own."""
     return x - x == 0.0
+
+
+def sum(x: Any, axis: Any = None, **options: Any) -> Any:
+    """Sum of all elements, or along axes; along one it keeps the order in memory of the others."""
+    if axis is None or isinstance(axis, tuple):
+        return array_api_compat.torch.sum(x, axis=axis, **options)
+    return reduced(torch.sum, x, axis, keepdim=options.get("keepdims", False))
+
+
+def mean(x: Any, axis: Any = None, **options: Any) -> Any:
+    """Mean of all elements, or along axes; see `sum`."""
+    if axis is None or isinstance(axis, tuple):
+        return array_api_compat.torch.mean(x, axis=axis, **options)
+    return reduced(torch.mean, x, axis, keepdim=options.get("keepdims", False))

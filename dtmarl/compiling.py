@@ -16,24 +16,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from itertools import count
 from types import FunctionType
 from typing import Any
 
 import torch
+import torch.compiler.config as compiler_config
 from torch._dynamo import lookup_backend
-from torch._inductor import scheduler
+from torch._inductor import config, ir, scheduler
 
+from dtmarl.memory_order import along_environments
 from dtmarl.tensor_trees import map_tensors
 
 _NUMBER = count()
+_CACHE_TAG = "dtmarl 1"
+"""Keeps what is compiled here apart in torch's caches; to be changed with what is replaced."""
 
 
-def compiled(function: Any) -> Callable[..., Any]:
+def compiled_along(num_envs: int, function: Callable[..., Any]) -> Callable[..., Any]:
     """The function as compiled graphs of its own, for tensors in tuples, named tuples and dicts.
 
     What is not a tensor is constant in a graph. Torch would look through everything that a graph
     was made for at every call, which takes as long as the graph itself; here one key is made of it.
+
+    Args:
+        num_envs: E, along which the memory of all results runs; see `dtmarl.memory_order`.
+        function: whose results are no views of its arguments.
     """
     graphs: dict[Any, Callable[..., Any]] = {}
 
@@ -41,7 +50,7 @@ def compiled(function: Any) -> Callable[..., Any]:
         key = _key(arguments)
         graph = graphs.get(key)
         if graph is None:
-            graph = graphs[key] = _own_graph(function)
+            graph = graphs[key] = _own_graph(num_envs, function)
         return map_tensors(_as_mask, graph(*map_tensors(_as_bytes, arguments)))
 
     return run
@@ -59,17 +68,19 @@ def _key(tree: Any) -> Hashable:
     return result
 
 
-def _own_graph(function: Any) -> Callable[..., Any]:
+def _own_graph(num_envs: int, function: Callable[..., Any]) -> Callable[..., Any]:
     # Torch keeps graphs with a function's code, gives up after a few, and makes sizes variable that
     # it has seen change under one name of code: each graph has a copy of the code and a name.
     def of_bytes(*arguments: Any) -> Any:
-        return map_tensors(_mask_to_bytes, function(*map_tensors(_bytes_to_mask, arguments)))
+        results = function(*map_tensors(_bytes_to_mask, arguments))
+        results = along_environments(map_tensors(_mask_to_bytes, results), num_envs)
+        return map_tensors(torch.clone, results)  # a view would be made anew around each call
 
     name = f"graph_{next(_NUMBER)}"
     code = of_bytes.__code__.replace(co_name=name)
     own = FunctionType(code, of_bytes.__globals__, name, None, of_bytes.__closure__)
     return torch.compile(
-        own, fullgraph=True, backend=_compile_graph, options={"guard_filter_fn": _none_of_them}
+        own, fullgraph=True, backend=partial(_compile_graph, num_envs), options={"guard_filter_fn": _none_of_them}
     )
 
 
@@ -100,25 +111,69 @@ def nearest_step_first(
     return sorted(range(len(sizes)), key=distance)
 
 
-def _compile_graph(graph: Any, inputs: Any) -> Callable[..., Any]:
-    """A backend for `torch.compile`: torch's own, with this order of the loops."""
-    with _order_of_loops(nearest_step_first):
+def _compile_graph(num_envs: int, graph: Any, inputs: Any) -> Callable[..., Any]:
+    """A backend for `torch.compile`: torch's own, with memory and loops along the environments.
+
+    And with multiplications and additions in one where the processor has that.
+    """
+    with (
+        _replaced(scheduler, "pick_loop_order", lambda theirs: nearest_step_first),
+        _replaced(ir.FlexibleLayout, "__init__", partial(_layout_along, num_envs)),
+        _replaced(ir.ComputedBuffer, "get_fill_order", partial(_decided_along, num_envs)),
+        compiler_config.patch(cache_key_tag=_CACHE_TAG),
+        config.patch({"cpp.enable_floating_point_contract_flag": "fast"}),
+    ):
         result: Callable[..., Any] = lookup_backend("inductor")(graph, inputs)
     return result
 
 
+def _order_along(num_envs: int, size: Sequence[Any]) -> list[int] | None:
+    """Axes of an array from the innermost in memory to the outermost: E, and then as it is."""
+    if num_envs not in size:
+        return None
+    environments = list(size).index(num_envs)
+    return [environments, *(axis for axis in reversed(range(len(size))) if axis != environments)]
+
+
+def _layout_along(num_envs: int, theirs: Callable[..., None]) -> Callable[..., None]:
+    """Gives what is computed in between memory along the environments, until something asks more.
+
+    Torch takes it to lie row by row, and then lets it.
+    """
+
+    def layout(
+        self: Any, device: Any, dtype: Any, size: Any, stride_order: Any = None, **options: Any
+    ) -> None:
+        stride_order = stride_order or _order_along(num_envs, size)
+        theirs(self, device, dtype, size, stride_order, **options)
+
+    return layout
+
+
+def _decided_along(num_envs: int, theirs: Callable[..., Any]) -> Callable[..., Any]:
+    """Lets that be the layout in the end, too: views of it may have been made."""
+
+    def order(self: Any) -> Any:
+        return _order_along(num_envs, self.get_size()) or theirs(self)
+
+    return order
+
+
 @contextmanager
-def _order_of_loops(order: Callable[..., list[int]]) -> Iterator[None]:
-    # Torch has no official way to say this; a release that has moved the function keeps its own.
-    theirs = getattr(scheduler, "pick_loop_order", None)
+def _replaced(owner: Any, name: str, by: Callable[[Any], Any]) -> Iterator[None]:
+    """With a function of torch's replaced by what is made of it.
+
+    There is no official way to say these things; a release that has moved one keeps its own.
+    """
+    theirs = getattr(owner, name, None)
     if theirs is None:
         yield
         return
-    scheduler.pick_loop_order = order
+    setattr(owner, name, by(theirs))
     try:
         yield
     finally:
-        scheduler.pick_loop_order = theirs
+        setattr(owner, name, theirs)
 
 
 def _mask_to_bytes(array: torch.Tensor) -> torch.Tensor:

@@ -23,13 +23,20 @@ from dtmarl.randomness import Layout, Noise, frame_layout, reset_layout
 # number near 2^32 over the golden ratio, which sets the draws apart; as signed numbers.
 _FIRST, _SECOND, _DRAW = 0x21F0AAAD, 0xD35A2D97 - 2**32, 0x9E3779B9 - 2**32
 
-# The normal quantile of (1 + u) / 2 over u, in powers of (1 - u²)^(1/8) - 1/2: a fit made for
-# this, right to 7e-5 up to u = 1 - 2^-23. A root is cheaper than the logarithm that is usual here,
-# and one polynomial serves centre and tails.
-_QUANTILE = (
-    -110.642792, 118.825874, -29.2639084, -3.56413674, -4.77058315, 7.16533804, -2.50963092,
-    2.12153578, -4.65864706, 3.10309243,
+# The base-two logarithm of m in [1, 2), in powers of m - 1.5: a fit, right to 1.3e-5.
+_LOGARITHM = (
+    0.0448727979, -0.0800095751, 0.141423271, -0.319749335, 0.961839645, 0.584950503,
 )  # fmt: skip
+
+# The normal quantile of (1 + u) / 2 over u, in powers of 1 + log2(1 - u²) / 11: a fit, right to
+# 7e-6 up to u = 1 - 2^-23. One polynomial serves centre and tails.
+_QUANTILE = (
+    -0.0213255809, -0.0306829856, 0.0352822092, 0.0919822744, 0.0677803888, 0.0218566757,
+    -0.038117995, -0.160064779, -0.438790471, -1.94376929, 3.66919147,
+)  # fmt: skip
+
+_FRACTION, _ONE, _TWO = 0x7FFFFF, 0x3F800000, 0x40000000
+"""Bits of a number in single precision: what follows the point, and those of 1.0 and 2.0."""
 
 
 Keys = tuple[Array, Array]
@@ -116,7 +123,7 @@ def hashed(word: Array) -> Array:
 def unit_uniform(bits: Array, dtype: Any) -> Array:
     """Uniform numbers in (0, 1) from random words, any shape, in steps of 2^-23."""
     # With one bit more, the largest number would be rounded to one in single precision.
-    return (((bits >> 9) & 0x7FFFFF).to(dtype) + 0.5) * 2.0**-23
+    return (_number(_high_bits(bits) | _ONE) - (1.0 - 2.0**-24)).to(dtype)
 
 
 def standard_normal(bits: Array, dtype: Any) -> Array:
@@ -124,9 +131,26 @@ def standard_normal(bits: Array, dtype: Any) -> Array:
 
     The range is ±5.3, that of the 2^23 numbers which `unit_uniform` gives.
     """
-    centred = 2.0 * unit_uniform(bits, dtype) - 1.0
-    root = torch.sqrt(torch.sqrt(torch.sqrt((1.0 - centred) * (1.0 + centred))))
-    return centred * _polynomial(_QUANTILE, root - 0.5)
+    centred = (_number(_high_bits(bits) | _TWO) - 3.0) + 2.0**-23
+    inside = (1.0 - centred) * (1.0 + centred)
+    tail = _logarithm(inside) * (1.0 / 11.0) + 1.0
+    return (centred * _polynomial(_QUANTILE, tail)).to(dtype)
+
+
+def _high_bits(bits: Array) -> Array:
+    return (bits >> 9) & _FRACTION
+
+
+def _number(bits: Array) -> Array:
+    """The number in single precision that has these bits."""
+    return bits.view(torch.float32)
+
+
+def _logarithm(value: Array) -> Array:
+    """Base-two logarithm of positive numbers in single precision, from their bits."""
+    bits = value.view(torch.int32)
+    exponent = ((bits >> 23) - 127).to(torch.float32)
+    return exponent + _polynomial(_LOGARITHM, _number((bits & _FRACTION) | _ONE) - 1.5)
 
 
 def _bits(place: Array, first: Array, second: Array) -> Array:

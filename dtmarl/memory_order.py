@@ -7,8 +7,8 @@ whatever the order of the axes says; arithmetic keeps that order, and so does wh
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 import torch
 
@@ -36,6 +36,20 @@ def concat(arrays: Sequence[torch.Tensor], axis: int = 0) -> torch.Tensor:
     # second, colours, innermost.
     joined = torch.cat([array.permute(order)[None, None] for array in arrays], dim=2 + along)[0, 0]
     return joined.permute([order.index(a) for a in range(joined.ndim)])
+
+
+def reduced(
+    function: Callable[..., torch.Tensor], array: torch.Tensor, axis: int, **options: Any
+) -> torch.Tensor:
+    """A reduction along one axis, as `torch.sum`, that leaves the others in their order in memory.
+
+    Torch's own come out row by row.
+    """
+    order = _memory_order([array])
+    axis %= array.ndim
+    result = function(array.permute(order), dim=order.index(axis), **options)
+    left = order if result.ndim == array.ndim else [a for a in order if a != axis]
+    return result.permute([left.index(a) for a in range(array.ndim) if a in left])
 
 
 def along_environments(tree: Tree, num_envs: int) -> Tree:

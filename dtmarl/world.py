@@ -106,7 +106,7 @@ def advance_frame(
         world.context, world.cell, cell, scene.place_context, noise["context_switch"],
         noise["context"], config.learning,
     )  # fmt: skip
-    moved_m = moves.slot_spacing_s * xp.sqrt((velocity * velocity).sum(axis=-1))
+    moved_m = moves.slot_spacing_s * xp.sqrt(xp.sum(velocity * velocity, axis=-1))
 
     model = CHANNELS[config.radio.channel]
     distance = mobility.distance_m(position, scene.site_position_m)

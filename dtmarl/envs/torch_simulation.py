@@ -9,36 +9,37 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
 from dtmarl import dynamics, world
 from dtmarl.accuracy import AccuracyEngine
 from dtmarl.backend import Array
-from dtmarl.compiling import compiled
+from dtmarl.compiling import compiled_along
 from dtmarl.config import ScenarioConfig
 from dtmarl.counter_noise import CounterStreams
 from dtmarl.envs.observation import Observations
 from dtmarl.envs.simulation import Simulation
 from dtmarl.memory_order import along_environments
 from dtmarl.randomness import EnvironmentStreams, Noise, Streams
-from dtmarl.twin import model
 from dtmarl.types import (
     Action,
     Control,
     FrameDecision,
     Knowledge,
     Mirror,
+    Report,
     Scene,
     SlotOutcome,
+    SlotRecord,
     State,
     Twin,
-    TwinView,
     Uploads,
+    World,
+    WorldFrame,
 )
 
-Results = TypeVar("Results", bound=tuple[Any, ...])
 Numbers = Callable[[Any], Noise]
 """A frame's numbers from what they are made from."""
 
@@ -103,16 +104,16 @@ class CompiledSimulation(Simulation):
         slots_per_decision: int,
         layouts: Observations,
     ) -> None:
-        self._view: TwinView | None
         self._num_envs = streams.num_envs
+        self._seen: tuple[Array, Array] | None
         numbers = _as_it_is if isinstance(streams, MovedStreams) else streams.frame_noise
-        self._start = compiled(partial(_start, config, engine, slots_per_decision, numbers))
+        compiled = partial(compiled_along, self._num_envs)
+        self._start = compiled(partial(_start, config, engine, numbers))
         self._slot = compiled(partial(_slot, config, engine, layouts))
         self._learn = compiled(partial(_learn, config, numbers))
         self._retrain = compiled(partial(_retrain, config, engine, numbers))
-        self._enter = compiled(partial(_enter, config, slots_per_decision, numbers))
+        self._enter = compiled(partial(_enter, config, numbers))
         self._look = compiled(partial(_look, layouts))
-        self._seen: tuple[Array, Array] | None
         super().__init__(config, engine, streams, slots_per_decision, layouts)
 
     def reset(self, streams: Streams | None = None) -> None:
@@ -121,15 +122,12 @@ class CompiledSimulation(Simulation):
         noise = self._streams.draw_reset()
         self._source = self._next_source()
         # A scene has constants that NumPy and SciPy compute, which no graph can hold.
-        scene = world.initial_scene(self._config, noise)
-        self.state, self._accuracy_noise, self._view = self._start(scene, noise, self._source)
-        self._clock = torch.arange(self._config.slots_per_episode + 1, device=noise["vehicle"].device)
+        scene = along_environments(world.initial_scene(self._config, noise), self._num_envs)
+        state, self._accuracy_noise = self._start(scene, noise, self._source)
+        self.state = state._replace(scene=scene)
+        self._clock = torch.arange(self._config.slots_per_episode + 1, device=scene.heading.device)
         self._seen = None
         self._decision_slot = -1
-
-    def twin_view(self) -> TwinView:
-        """What the twin shows the frame layer."""
-        return super().twin_view() if self._view is None else self._view
 
     def begin_frame(self, decision: FrameDecision) -> None:
         """Bring a frame decision into force; see `Simulation.begin_frame`."""
@@ -144,18 +142,20 @@ class CompiledSimulation(Simulation):
         s = state.slot % self._config.slots_per_frame
         noise = {"measured_accuracy": self._accuracy_noise[s : s + 1]}
         goes_on = (state.slot + 1) % self._period != 0
-        after: State
         outcome: SlotOutcome
-        after, outcome, self._seen = self._slot(
+        record, moving, accuracy, outcome, self._seen = self._slot(
             _one_slot(state, s), action, noise, self._to_look_at(state, 1) if goes_on else None
+        )
+        knowledge = state.twin.knowledge._replace(slot_accuracy=accuracy)
+        outcome = outcome._replace(
+            retrain_mask=state.control.retrain_mask, present_mask=state.frame.present_mask
         )
         state = state._replace(
             slot=state.slot + 1,
-            records=(*state.records, *after.records),
-            control=after.control,
-            twin=state.twin._replace(knowledge=after.twin.knowledge),
+            records=(*state.records, record),
+            control=state.control._replace(new_link_mask=moving),
+            twin=state.twin._replace(knowledge=knowledge),
         )
-        self._view = None
         self.state = state if goes_on else self._turned(state)
         return outcome
 
@@ -166,12 +166,24 @@ class CompiledSimulation(Simulation):
         elapsed = state.slot - state.slot % repeats
         state = _clock_set_back(state, elapsed, config)
         # Two graphs: what the first looks up in tables would keep the second from vector registers.
-        state, uploads = self._learn(state, self._source)
-        state = self._retrain(state, uploads, self._source)
+        knowledge, uploads = self._learn(state, self._source)
+        state = state._replace(records=(), twin=state.twin._replace(knowledge=knowledge))
+        recall, retrain_mask, retrain_work = self._retrain(state, uploads, self._source)
+        control = state.control._replace(retrain_mask=retrain_mask, retrain_work=retrain_work)
+        state = state._replace(recall=recall, control=control)
         if state.slot % config.slots_per_frame == 0:
             self._source = self._next_source()
-            state, self._accuracy_noise, view = self._enter(state, self._source)
-            self._view = view._replace(slot=view.slot + elapsed)
+            moved, frame, heard, in_flight, masks, self._accuracy_noise = self._enter(
+                state, self._source
+            )
+            state = state._replace(
+                world=moved,
+                frame=frame,
+                twin=state.twin._replace(mirror=heard, in_flight=in_flight),
+                control=state.control._replace(
+                    association_mask=masks[0], link_mask=masks[1], new_link_mask=masks[2]
+                ),
+            )
         return _clock_set_back(state, -elapsed, config)
 
     def observe(self) -> tuple[Array, Array]:
@@ -250,16 +262,15 @@ def _clock_set_back(state: State, slots: int, config: ScenarioConfig) -> State:
 def _start(
     config: ScenarioConfig,
     engine: AccuracyEngine,
-    period: int,
     numbers: Numbers,
     scene: Scene,
     noise: Noise,
     source: Any,
-) -> tuple[State, Array, TwinView]:
+) -> tuple[State, Array]:
     frame_noise = numbers(source)
     state = dynamics.first_state(config, engine, scene, noise, frame_noise)
-    view = model.view(config, scene, state.twin, state.control, 0, period)
-    return _settled((state, frame_noise["measured_accuracy"], view))
+    unused: Any = None
+    return state._replace(scene=unused), frame_noise["measured_accuracy"]
 
 
 def _slot(
@@ -270,14 +281,15 @@ def _slot(
     action: Action,
     noise: Noise,
     next_slot: tuple[Mirror, Array, Array] | None,
-) -> tuple[State, SlotOutcome, tuple[Array, Array] | None]:
+) -> tuple[SlotRecord, Array, Array, SlotOutcome, tuple[Array, Array] | None]:
     state, outcome = dynamics.step_slot(
         config, engine, state, action, noise, closes_decision=False
     )
-    seen = None
-    if next_slot is not None:
-        seen = _look(layouts, state.control, state.twin.knowledge, *next_slot)
-    return _settled((state, outcome, seen))
+    control, knowledge = state.control, state.twin.knowledge
+    seen = None if next_slot is None else _look(layouts, control, knowledge, *next_slot)
+    unused: Any = None
+    outcome = outcome._replace(retrain_mask=unused, present_mask=unused)
+    return state.records[0], control.new_link_mask, knowledge.slot_accuracy, outcome, seen
 
 
 def _look(
@@ -294,9 +306,9 @@ def _look(
 
 def _learn(
     config: ScenarioConfig, numbers: Numbers, state: State, source: Any
-) -> tuple[State, Uploads]:
-    noise = numbers(source)
-    return _settled(dynamics.learn(config, state, noise))
+) -> tuple[Knowledge, Uploads]:
+    state, uploads = dynamics.learn(config, state, numbers(source))
+    return state.twin.knowledge, uploads
 
 
 def _retrain(
@@ -306,24 +318,20 @@ def _retrain(
     state: State,
     uploads: Uploads,
     source: Any,
-) -> State:
-    noise = numbers(source)
-    return _settled((dynamics.retrain(config, engine, state, uploads, noise),))[0]
+) -> tuple[Array, Array, Array]:
+    state = dynamics.retrain(config, engine, state, uploads, numbers(source))
+    return state.recall, state.control.retrain_mask, state.control.retrain_work
 
 
 def _enter(
-    config: ScenarioConfig,
-    period: int,
-    numbers: Numbers,
-    state: State,
-    source: Any,
-) -> tuple[State, Array, TwinView]:
+    config: ScenarioConfig, numbers: Numbers, state: State, source: Any
+) -> tuple[
+    World, WorldFrame, Mirror, tuple[Report | None, ...], tuple[Array, Array, Array], Array
+]:
     noise = numbers(source)
     state = dynamics.enter_frame(config, state, noise)
-    view = model.view(config, state.scene, state.twin, state.control, state.slot, period)
-    return _settled((state, noise["measured_accuracy"], view))
-
-
-def _settled(results: Results) -> Results:
-    """Results of a graph, the state first, with all memory along the environments."""
-    return along_environments(results, results[0].recall.shape[0])
+    twin, control = state.twin, state.control
+    masks = (control.association_mask, control.link_mask, control.new_link_mask)
+    return (
+        state.world, state.frame, twin.mirror, twin.in_flight, masks, noise["measured_accuracy"]
+    )  # fmt: skip
