@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from dtmarl import dynamics
 from dtmarl.accuracy import AccuracyEngine
-from dtmarl.backend import Array
+from dtmarl.backend import Array, to_numpy
 from dtmarl.config import ScenarioConfig
 from dtmarl.envs.observation import Ahead, Observations
+from dtmarl.frame.controller import Controller
 from dtmarl.randomness import Noise, Streams
 from dtmarl.twin import model
 from dtmarl.types import Action, FrameDecision, SlotOutcome, State, TwinView
@@ -75,6 +76,13 @@ class Simulation:
         return model.view(
             self._config, state.scene, state.twin, state.control, state.slot, self._period
         )
+
+    def decision_of(self, controller: Controller) -> FrameDecision:
+        """What a frame controller decides on the twin's view."""
+        view = self.twin_view()
+        if not getattr(controller, "takes_tensors", False):
+            view = TwinView(*(part if isinstance(part, int) else to_numpy(part) for part in view))
+        return controller.decide(self._config, view)
 
     def begin_frame(self, decision: FrameDecision) -> None:
         """Bring a frame decision into force.

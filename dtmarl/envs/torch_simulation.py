@@ -15,14 +15,19 @@ import torch
 
 from dtmarl import dynamics, world
 from dtmarl.accuracy import AccuracyEngine
-from dtmarl.backend import Array
+from dtmarl.backend import Array, constant
 from dtmarl.compiling import compiled_along
 from dtmarl.config import ScenarioConfig
 from dtmarl.counter_noise import CounterStreams
 from dtmarl.envs.observation import Observations
 from dtmarl.envs.simulation import Simulation
+from dtmarl.frame.association.algorithm_1 import at_most_one_move, finish
+from dtmarl.frame.association.few_moves import all_ways, num_ways
+from dtmarl.frame.association.problem import AssociationProblem
+from dtmarl.frame.controller import Controller, Scheme
 from dtmarl.memory_order import along_environments
 from dtmarl.randomness import EnvironmentStreams, Noise, Streams
+from dtmarl.twin import model
 from dtmarl.types import (
     Action,
     Control,
@@ -39,6 +44,9 @@ from dtmarl.types import (
     World,
     WorldFrame,
 )
+
+_MOST_WAYS = 1000
+"""Ways to move one user that are looked at in every environment, instead of where it takes some."""
 
 Numbers = Callable[[Any], Noise]
 """A frame's numbers from what they are made from."""
@@ -114,6 +122,7 @@ class CompiledSimulation(Simulation):
         self._retrain = compiled(partial(_retrain, config, engine, numbers))
         self._enter = compiled(partial(_enter, config, numbers))
         self._look = compiled(partial(_look, layouts))
+        self._pose = compiled(partial(_pose, config, slots_per_decision))
         super().__init__(config, engine, streams, slots_per_decision, layouts)
 
     def reset(self, streams: Streams | None = None) -> None:
@@ -128,6 +137,24 @@ class CompiledSimulation(Simulation):
         self._clock = torch.arange(self._config.slots_per_episode + 1, device=scene.heading.device)
         self._seen = None
         self._decision_slot = -1
+
+    def decision_of(self, controller: Controller) -> FrameDecision:
+        """What a frame controller decides on the twin's view."""
+        config = self._config
+        slow = type(controller) is not Scheme or controller.association != "algorithm-1"
+        size = (config.num_base_stations, config.max_users, 1)
+        if slow or self._period != config.slots_per_frame or num_ways(*size) > _MOST_WAYS:
+            return super().decision_of(controller)
+        state, _ = self._clock_at_start(self.state)
+        retrain, problem, site, settled = self._pose(
+            controller,
+            state.scene,
+            state.twin._replace(in_flight=()),
+            state.control,
+            tuple(constant(way, state.scene.place_context) for way in all_ways(*size)),
+        )
+        problem = AssociationProblem(*problem)
+        return controller.decision(retrain, finish(problem, site, settled, moves_tried=1))
 
     def begin_frame(self, decision: FrameDecision) -> None:
         """Bring a frame decision into force; see `Simulation.begin_frame`."""
@@ -162,9 +189,7 @@ class CompiledSimulation(Simulation):
     def _turned(self, state: State) -> State:
         """The state with its decision closed, and in the next frame where one begins."""
         config = self._config
-        repeats = math.lcm(config.slots_per_frame, config.twin.sync_period_slots)
-        elapsed = state.slot - state.slot % repeats
-        state = _clock_set_back(state, elapsed, config)
+        state, elapsed = self._clock_at_start(state)
         # Two graphs: what the first looks up in tables would keep the second from vector registers.
         knowledge, uploads = self._learn(state, self._source)
         state = state._replace(records=(), twin=state.twin._replace(knowledge=knowledge))
@@ -185,6 +210,13 @@ class CompiledSimulation(Simulation):
                 ),
             )
         return _clock_set_back(state, -elapsed, config)
+
+    def _clock_at_start(self, state: State) -> tuple[State, int]:
+        """The state with the clock set back as far as it goes, and how many slots that is."""
+        config = self._config
+        repeats = math.lcm(config.slots_per_frame, config.twin.sync_period_slots)
+        elapsed = state.slot - state.slot % repeats
+        return _clock_set_back(state, elapsed, config), elapsed
 
     def observe(self) -> tuple[Array, Array]:
         """What every agent sees, [E, M, bs.size] and [E, N, mu.size] float32."""
@@ -335,3 +367,21 @@ def _enter(
     return (
         state.world, state.frame, twin.mirror, twin.in_flight, masks, noise["measured_accuracy"]
     )  # fmt: skip
+
+
+def _pose(
+    config: ScenarioConfig,
+    period: int,
+    scheme: Scheme,
+    scene: Scene,
+    twin: Twin,
+    control: Control,
+    ways: tuple[Array, ...],
+) -> tuple[Array, tuple[Array | None, ...], Array, Array]:
+    view = model.view(config, scene, twin, control, 0, period)
+    retrain, problem = scheme.problem(config, view)
+    posed = (
+        problem.cost_s, problem.demand_flop_per_s, problem.capacity_flop_per_s, None, None,
+        problem.present_mask,
+    )  # fmt: skip
+    return retrain, posed, *at_most_one_move(problem, ways)

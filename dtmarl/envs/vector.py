@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -158,7 +159,8 @@ class VectorEnv:
             self._decide()
             simulation.observe()  # what is known ahead begins with the decision
         if self.controller.holds_actions():
-            action = self._held = self._held or action
+            # A copy, as the caller's arrays are the caller's.
+            action = self._held = self._held or Action(*map(self._copy, action))
         outcome = simulation.play(action)
         infos = {
             "mu_acted": self._copy(outcome.present_mask),
@@ -227,10 +229,7 @@ class VectorEnv:
     def _decide(self) -> None:
         simulation = self._begun()
         self._held = None
-        view = simulation.twin_view()
-        if self.backend == "torch" and not getattr(self.controller, "takes_tensors", False):
-            view = TwinView(*(part if isinstance(part, int) else to_numpy(part) for part in view))
-        simulation.begin_frame(self.controller.decide(self.config, view))
+        simulation.begin_frame(simulation.decision_of(self.controller))
 
     def _observations(self) -> Arrays:
         bs, mu = self._begun().observe()
@@ -277,14 +276,18 @@ class VectorEnv:
                     f"with shape {tuple(array.shape)}"
                 )
             array = array if self.backend == "numpy" else array.detach()
-            if not xp.all(xp.isfinite(array)):
+            # Two numbers say nearly always that nothing has to be done, and nan is in both.
+            low, high = float(xp.min(array)), float(xp.max(array))
+            if not (math.isfinite(low) and math.isfinite(high)):
                 row = int(xp.argmin(xp.astype(xp.isfinite(array).reshape(-1), xp.int64)))
                 where = tuple(int(i) for i in np.unravel_index(row, shape))
                 raise ValueError(
                     f"actions[{kind!r}]: expected finite weights, got {float(array[where])} at "
                     f"{where}"
                 )
-            packed[kind] = xp.clip(xp.astype(array, like.dtype), 0.0, 1.0)
+            packed[kind] = xp.astype(array, like.dtype, copy=False)
+            if low < 0.0 or high > 1.0:
+                packed[kind] = xp.clip(packed[kind], 0.0, 1.0)
         return Action(allocation_weight=packed["bs"], split_weight=packed["mu"])
 
     def _seeds(self, seed: int | Sequence[int] | None) -> list[int | None]:

@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from dtmarl.backend import namespace
+from dtmarl.backend import Array, namespace
 from dtmarl.config import ConfigGroup, ScenarioConfig, choice
 from dtmarl.frame.association import SOLVERS
-from dtmarl.frame.association.problem import association_problem
+from dtmarl.frame.association.problem import (
+    AssociationProblem,
+    AssociationResult,
+    association_problem,
+)
 from dtmarl.frame.planned import Planned
 from dtmarl.physics import learning
 from dtmarl.types import UPDATE_PLANS, FrameDecision, TwinView
@@ -78,6 +82,11 @@ class Scheme(ConfigGroup):
 
     def decide(self, config: ScenarioConfig, view: TwinView) -> FrameDecision:
         """Retrain by eq (15), then associate by P2 with those indicators fixed."""
+        retrain, problem = self.problem(config, view)
+        return self.decision(retrain, SOLVERS[self.association](problem))
+
+    def problem(self, config: ScenarioConfig, view: TwinView) -> tuple[Array, AssociationProblem]:
+        """Retraining by eq (15), [E, N] bool, and P2 with those indicators fixed."""
         accuracy = {
             "forecast": view.forecast_accuracy,
             "last-frame": view.frame_accuracy,
@@ -86,11 +95,13 @@ class Scheme(ConfigGroup):
         retrain = view.present_mask & (accuracy <= config.learning.accuracy_threshold)
         work = learning.update_plan(self.update_plan, config.learning).work
         retrain_work = work * namespace(accuracy).astype(retrain, accuracy.dtype)
-        problem = association_problem(config, view, retrain_work)
-        result = SOLVERS[self.association](problem)
+        return retrain, association_problem(config, view, retrain_work)
+
+    def decision(self, retrain_mask: Array, result: AssociationResult) -> FrameDecision:
+        """The frame decision of both."""
         return FrameDecision(
             association_mask=result.association_mask,
-            retrain_mask=retrain,
+            retrain_mask=retrain_mask,
             update_plan=self.update_plan,
             association_value_s=result.value_s,
             association_bound_s=result.bound_s,

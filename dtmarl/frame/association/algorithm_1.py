@@ -8,6 +8,8 @@ association fits the capacities, the excess is kept small at a price instead of 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import csr_array
@@ -27,14 +29,46 @@ _MOST_AT_ONCE = 2_000_000  # ways to move that are looked at in one go
 
 def algorithm_1(problem: AssociationProblem) -> AssociationResult:
     """The optimal association of P2 with its bound; an environment's depends on no other's."""
-    xp = namespace(problem.cost_s)
-    num_sites = problem.cost_s.shape[1]
-    present = problem.present_mask
-    cost = xp.where(present[:, None, :], problem.cost_s, 0.0)
-    demand, capacity = problem.demand_flop_per_s, problem.capacity_flop_per_s
-    site, fits = best_choice(cost, demand, capacity, present)
-    hard = np.flatnonzero(~to_numpy(fits))
-    for num_moves in range(1, min(_MOST_MOVES, cost.shape[2]) + 1):
+    cost, demand, capacity, present = _instances(problem)
+    site, settled = best_choice(cost, demand, capacity, present)
+    return finish(problem, site, settled, moves_tried=0)
+
+
+def at_most_one_move(
+    problem: AssociationProblem, ways: Sequence[Array]
+) -> tuple[Array, Array]:
+    """What `finish` goes on from, after one move: the same work for every environment.
+
+    Args:
+        problem: of all environments.
+        ways: to move one user, from `all_ways`.
+
+    Returns:
+        Base station of each user [E, N], and whether no association is better [E].
+    """
+    instances = _instances(problem)
+    best, fits = best_choice(*instances)
+    moved, proved = few_moves(1, *instances, ways)
+    return namespace(best).where(fits[:, None], best, moved), fits | proved
+
+
+def finish(
+    problem: AssociationProblem, site: Array, settled: Array, moves_tried: int
+) -> AssociationResult:
+    """Algorithm 1 from where few moves have brought it.
+
+    Args:
+        problem: of all environments.
+        site: [E, N] base station of each user; written to.
+        settled: [E] where this is the optimum.
+        moves_tried: how many users may have moved.
+    """
+    instances = _instances(problem)
+    cost, _, _, present = instances
+    xp = namespace(cost)
+    num_sites = cost.shape[1]
+    hard = np.flatnonzero(~to_numpy(settled))
+    for num_moves in range(moves_tried + 1, min(_MOST_MOVES, cost.shape[2]) + 1):
         ways = num_ways(num_sites, cost.shape[2], num_moves)
         if not hard.size or ways > _MOST_ASSOCIATIONS:
             break
@@ -43,8 +77,9 @@ def algorithm_1(problem: AssociationProblem) -> AssociationResult:
         for start in range(0, hard.size, at_once):
             part = hard[start : start + at_once]
             rows = constant(part, cost, xp.int64)
-            instance = (xp.take(array, rows, axis=0) for array in (cost, demand, capacity, present))
-            moved, proved = few_moves(num_moves, *instance)
+            moved, proved = few_moves(
+                num_moves, *(xp.take(array, rows, axis=0) for array in instances)
+            )
             site[rows] = moved
             left.append(part[~to_numpy(proved)])
         hard = np.concatenate(left)
@@ -64,6 +99,13 @@ def algorithm_1(problem: AssociationProblem) -> AssociationResult:
     return AssociationResult(
         association_mask=association, value_s=value, bound_s=bound, nodes=nodes
     )
+
+
+def _instances(problem: AssociationProblem) -> tuple[Array, Array, Array, Array]:
+    """Costs [E, M, N], zero for absent users, demand [E, N], capacity [E, M] and who is there."""
+    present = problem.present_mask
+    cost = namespace(present).where(present[:, None, :], problem.cost_s, 0.0)
+    return cost, problem.demand_flop_per_s, problem.capacity_flop_per_s, present
 
 
 def _solve_trees(rows: Array, problem: AssociationProblem) -> list[tuple[int, Solution]]:

@@ -8,6 +8,7 @@ that a way that costs no more than these is proved to be the optimum. The rest i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import combinations, product
 from math import comb
@@ -38,7 +39,12 @@ def best_choice(
 
 
 def few_moves(
-    num_moves: int, cost_s: Array, demand: Array, capacity: Array, present_mask: Array
+    num_moves: int,
+    cost_s: Array,
+    demand: Array,
+    capacity: Array,
+    present_mask: Array,
+    ways: Sequence[Array] | None = None,
 ) -> tuple[Array, Array]:
     """The best association with at most so many users off their best, and where it is proved.
 
@@ -48,6 +54,7 @@ def few_moves(
         demand: [E, N] compute that each user takes.
         capacity: [E, M].
         present_mask: [E, N].
+        ways: from `all_ways`, which no compiled graph can hold.
 
     Returns:
         Base station of each user [E, N], and whether no association is better [E].
@@ -69,7 +76,8 @@ def few_moves(
     leaves = xp.astype(here, demand.dtype)
     change = demand[:, None, None, :] * (arrives[..., None] - leaves[:, :, None, :])
     change = xp.reshape(change, (num_envs, num_sites, options[1]))  # at each base station
-    ways = [constant(way, best) for way in _ways(num_sites, num_users, num_moves)]
+    if ways is None:
+        ways = [constant(way, best) for way in all_ways(num_sites, num_users, num_moves)]
     total = _sum_over(price, ways)  # [E, W]
     for m in range(num_sites):
         fits = _sum_over(change[:, m], ways) <= room[:, m, None]
@@ -96,7 +104,7 @@ def num_ways(num_sites: int, num_users: int, num_moves: int) -> int:
 
 
 @lru_cache(maxsize=8)
-def _ways(num_sites: int, num_users: int, num_moves: int) -> tuple[Array, ...]:
+def all_ways(num_sites: int, num_users: int, num_moves: int) -> tuple[Array, ...]:
     """Options of all ways to move: one array [W] of options for each of the users that move."""
     users = np.array(list(combinations(range(num_users), num_moves)))
     sites = np.array(list(product(range(num_sites), repeat=num_moves)))
@@ -104,7 +112,7 @@ def _ways(num_sites: int, num_users: int, num_moves: int) -> tuple[Array, ...]:
     return tuple(options.reshape(-1, num_moves).T)
 
 
-def _sum_over(values: Array, ways: list[Array]) -> Array:
+def _sum_over(values: Array, ways: Sequence[Array]) -> Array:
     """Sum of the values [E, O] of the options of each way, [E, W]."""
     xp = namespace(values)
     total = xp.take(values, ways[0], axis=1)
