@@ -14,12 +14,12 @@ sixteen at a time. So masks enter and leave graphs as bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
 from types import FunctionType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.compiler.config as compiler_config
@@ -47,40 +47,72 @@ def compiled_along(num_envs: int, function: Callable[..., Any]) -> Callable[...,
     graphs: dict[Any, Callable[..., Any]] = {}
 
     def run(*arguments: Any) -> Any:
-        key = _key(arguments)
+        tensors: list[torch.Tensor] = []
+        key = _key(arguments, tensors)
         graph = graphs.get(key)
         if graph is None:
-            graph = graphs[key] = _own_graph(num_envs, function)
-        return map_tensors(_as_mask, graph(*map_tensors(_as_bytes, arguments)))
+            graph = graphs[key] = _own_graph(num_envs, function, key)
+        return map_tensors(_as_mask, graph(*tensors))
 
     return run
 
 
-def _key(tree: Any) -> Hashable:
-    """Equal for arguments that one graph serves."""
+class _Like(NamedTuple):
+    """What a graph takes for granted of a tensor."""
+
+    shape: Any
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+
+
+def _key(tree: Any, tensors: list[torch.Tensor]) -> Any:
+    """Equal for arguments that one graph serves; their tensors, masks as bytes, go to a list."""
     if isinstance(tree, torch.Tensor):
-        return (tree.shape, tree.stride(), tree.dtype, tree.device)
+        tensors.append(tree.view(torch.uint8) if tree.dtype == torch.bool else tree)
+        return _Like(tree.shape, tree.stride(), tree.dtype, tree.device)
     if isinstance(tree, tuple):
-        return (type(tree), *map(_key, tree))
+        return (type(tree), *[_key(part, tensors) for part in tree])
     if isinstance(tree, dict):
-        return tuple((name, _key(part)) for name, part in tree.items())
-    result: Hashable = tree
-    return result
+        return (dict, *[(name, _key(part, tensors)) for name, part in tree.items()])
+    return tree
 
 
-def _own_graph(num_envs: int, function: Callable[..., Any]) -> Callable[..., Any]:
+def _from_tensors(key: Any, place: Iterator[int]) -> Callable[[Sequence[torch.Tensor]], Any]:
+    """What makes arguments of this key from their tensors."""
+    if isinstance(key, _Like):
+        at = next(place)
+        return lambda tensors: _bytes_to_mask(tensors[at])
+    if isinstance(key, tuple) and key[0] is dict:
+        names = [name for name, _ in key[1:]]
+        values = [_from_tensors(part, place) for _, part in key[1:]]
+        return lambda tensors: {n: v(tensors) for n, v in zip(names, values, strict=True)}
+    if isinstance(key, tuple):
+        kind, parts = key[0], [_from_tensors(part, place) for part in key[1:]]
+        if kind is tuple:
+            return lambda tensors: tuple([part(tensors) for part in parts])
+        return lambda tensors: kind(*[part(tensors) for part in parts])
+    return lambda tensors: key
+
+
+def _own_graph(num_envs: int, function: Callable[..., Any], key: Any) -> Callable[..., Any]:
     # Torch keeps graphs with a function's code, gives up after a few, and makes sizes variable that
     # it has seen change under one name of code: each graph has a copy of the code and a name.
-    def of_bytes(*arguments: Any) -> Any:
-        results = function(*map_tensors(_bytes_to_mask, arguments))
-        results = along_environments(map_tensors(_mask_to_bytes, results), num_envs)
-        return map_tensors(torch.clone, results)  # a view would be made anew around each call
+    arguments = _from_tensors(key, count())
+
+    def of_bytes(*tensors: torch.Tensor) -> Any:
+        results = map_tensors(_mask_to_bytes, function(*arguments(tensors)))
+        # A view would be made anew around each call.
+        return map_tensors(torch.clone, along_environments(results, num_envs))
 
     name = f"graph_{next(_NUMBER)}"
     code = of_bytes.__code__.replace(co_name=name)
     own = FunctionType(code, of_bytes.__globals__, name, None, of_bytes.__closure__)
     return torch.compile(
-        own, fullgraph=True, backend=partial(_compile_graph, num_envs), options={"guard_filter_fn": _none_of_them}
+        own,
+        fullgraph=True,
+        backend=partial(_compile_graph, num_envs),
+        options={"guard_filter_fn": _none_of_them},
     )
 
 
@@ -182,10 +214,6 @@ def _mask_to_bytes(array: torch.Tensor) -> torch.Tensor:
 
 def _bytes_to_mask(array: torch.Tensor) -> torch.Tensor:
     return array.to(torch.int32) != 0 if array.dtype == torch.uint8 else array
-
-
-def _as_bytes(array: torch.Tensor) -> torch.Tensor:
-    return array.view(torch.uint8) if array.dtype == torch.bool else array
 
 
 def _as_mask(array: torch.Tensor) -> torch.Tensor:

@@ -39,6 +39,9 @@ _FRACTION, _ONE, _TWO = 0x7FFFFF, 0x3F800000, 0x40000000
 """Bits of a number in single precision: what follows the point, and those of 1.0 and 2.0."""
 
 
+_LARGEST = "fading"
+"""The block of a frame that `SlotBySlot` is for; it is asked for by slots only."""
+
 Keys = tuple[Array, Array]
 """Two words [E] int32 that tell an environment's numbers from those of the others."""
 
@@ -100,12 +103,42 @@ def draw(layouts: tuple[Layout, Layout], keys: Keys, dtype: Any) -> Noise:
 
 def draw_slots(layouts: tuple[Layout, Layout], keys: Keys, dtype: Any) -> Noise:
     """As `draw`, with the slots' axis S of each block before that of the environments."""
-    return _draw(layouts, keys, dtype, environment_axis=1)
+    noise = _draw(layouts, keys, dtype, environment_axis=1)
+    normal = list(layouts[0])
+    start = sum(prod(layouts[0][name]) for name in normal[: normal.index(_LARGEST)])
+    noise[_LARGEST] = SlotBySlot(start, layouts[0][_LARGEST], keys, dtype)
+    return noise
 
 
-def _draw(layouts: tuple[Layout, Layout], keys: Keys, dtype: Any, environment_axis: int) -> Noise:
+class SlotBySlot:
+    """A block [S, E, …] of a frame, of which slots are made where they are asked for.
+
+    Of use where that is once: a compiled graph then makes the numbers within the loop that takes
+    them, and never writes them down. For the largest block, that is half of a frame's memory.
+
+    Args:
+        start: the first place of the block.
+        shape: of the block, without the axis E.
+        keys: of the draw.
+        dtype: of the numbers.
+    """
+
+    def __init__(self, start: int, shape: Sequence[int], keys: Keys, dtype: Any) -> None:
+        self._start, self._rest, self._keys, self._dtype = start, tuple(shape[1:]), keys, dtype
+        self.shape = (shape[0], keys[0].shape[0], *self._rest)
+
+    def __getitem__(self, slots: slice) -> Array:
+        """Standard normal numbers of some slots, [T, E, …]."""
+        first, stop, _ = slots.indices(self.shape[0])
+        layout = {"": (stop - first, *self._rest)}
+        start = self._start + first * prod(self._rest)
+        return _draw((layout, {}), self._keys, self._dtype, 1, start)[""]
+
+
+def _draw(
+    layouts: tuple[Layout, Layout], keys: Keys, dtype: Any, environment_axis: int, start: int = 0
+) -> Noise:
     noise: Noise = {}
-    start = 0
     for layout, convert in zip(layouts, (standard_normal, unit_uniform), strict=True):
         for name, shape in layout.items():
             # Memory runs along E, in which every place gets as many numbers as there are keys.

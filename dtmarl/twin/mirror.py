@@ -74,12 +74,13 @@ def advance_frame(
     fidelity = config.twin
     measured_position = frame.position_m + fidelity.position_noise_m * noise["report_position"]
     measured_db = linear_to_db(frame.gain) + fidelity.gain_noise_db * noise["report_gain"]
-    kept_mask = frame.present_mask & (noise["report_loss"] >= fidelity.sync_loss)
+    # Ones and zeros, as compiled loops are slow at writing masks.
+    kept = 1.0 + xp.floor(noise["report_loss"] - fidelity.sync_loss)
     announced = frame.task_bytes * xp.maximum(
         1.0 + fidelity.task_noise * noise["announcement"], 0.1
     )
-    announced_mask = frame.present_mask & (noise["announcement_loss"] >= fidelity.task_loss)
-    weight = xp.where(announced_mask, xp.full_like(announced, _MEAN_TASK_RATE), 0.0)
+    heard = 1.0 + xp.floor(noise["announcement_loss"] - fidelity.task_loss)
+    weight = _MEAN_TASK_RATE * xp.where(frame.present_mask, heard, 0.0)
 
     entering = frame.present_mask & ~mirror.present_mask
     mirror = mirror._replace(present_mask=frame.present_mask)
@@ -89,7 +90,7 @@ def advance_frame(
         sent = None
         if slot % fidelity.sync_period_slots == 0:
             sent = Report(
-                received_mask=kept_mask[s],
+                received_mask=frame.present_mask & (kept[s] > 0.0),
                 position_m=measured_position[s],
                 gain_db=measured_db[s],
                 free_flop_per_s=frame.free_flop_per_s[s],
