@@ -108,12 +108,13 @@ def _own_graph(num_envs: int, function: Callable[..., Any], key: Any) -> Callabl
     name = f"graph_{next(_NUMBER)}"
     code = of_bytes.__code__.replace(co_name=name)
     own = FunctionType(code, of_bytes.__globals__, name, None, of_bytes.__closure__)
-    return torch.compile(
+    graph: Callable[..., Any] = torch.compile(
         own,
         fullgraph=True,
         backend=partial(_compile_graph, num_envs),
         options={"guard_filter_fn": _none_of_them},
     )
+    return graph
 
 
 def _none_of_them(guards: Sequence[Any]) -> list[bool]:

@@ -8,7 +8,7 @@ agree on them. They are not those of `EnvironmentStreams`.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import Any
 
@@ -103,11 +103,7 @@ def draw(layouts: tuple[Layout, Layout], keys: Keys, dtype: Any) -> Noise:
 
 def draw_slots(layouts: tuple[Layout, Layout], keys: Keys, dtype: Any) -> Noise:
     """As `draw`, with the slots' axis S of each block before that of the environments."""
-    noise = _draw(layouts, keys, dtype, environment_axis=1)
-    normal = list(layouts[0])
-    start = sum(prod(layouts[0][name]) for name in normal[: normal.index(_LARGEST)])
-    noise[_LARGEST] = SlotBySlot(start, layouts[0][_LARGEST], keys, dtype)
-    return noise
+    return _draw(layouts, keys, dtype, environment_axis=1)
 
 
 class SlotBySlot:
@@ -127,25 +123,41 @@ class SlotBySlot:
         self._start, self._rest, self._keys, self._dtype = start, tuple(shape[1:]), keys, dtype
         self.shape = (shape[0], keys[0].shape[0], *self._rest)
 
-    def __getitem__(self, slots: slice) -> Array:
-        """Standard normal numbers of some slots, [T, E, …]."""
+    def __getitem__(self, slots: int | slice) -> Array:
+        """Standard normal numbers of a slot, [E, …], or of some, [T, E, …]."""
+        if isinstance(slots, int):
+            at = slots % self.shape[0]
+            return self[at : at + 1][0]
         first, stop, _ = slots.indices(self.shape[0])
-        layout = {"": (stop - first, *self._rest)}
         start = self._start + first * prod(self._rest)
-        return _draw((layout, {}), self._keys, self._dtype, 1, start)[""]
+        shape = (stop - first, *self._rest)
+        return _block(start, shape, self._keys, self._dtype, standard_normal, 1)
 
 
-def _draw(
-    layouts: tuple[Layout, Layout], keys: Keys, dtype: Any, environment_axis: int, start: int = 0
-) -> Noise:
+def _draw(layouts: tuple[Layout, Layout], keys: Keys, dtype: Any, environment_axis: int) -> Noise:
     noise: Noise = {}
+    start = 0
     for layout, convert in zip(layouts, (standard_normal, unit_uniform), strict=True):
         for name, shape in layout.items():
-            # Memory runs along E, in which every place gets as many numbers as there are keys.
-            bits = _bits(_places(start, shape, keys[0])[..., None], *keys)
-            noise[name] = convert(bits, dtype).movedim(-1, environment_axis)
+            if environment_axis == 1 and name == _LARGEST:
+                noise[name] = SlotBySlot(start, shape, keys, dtype)
+            else:
+                noise[name] = _block(start, shape, keys, dtype, convert, environment_axis)
             start += prod(shape)
     return noise
+
+
+def _block(
+    start: int,
+    shape: Sequence[int],
+    keys: Keys,
+    dtype: Any,
+    convert: Callable[[Array, Any], Array],
+    environment_axis: int,
+) -> Array:
+    # Memory runs along E, in which every place gets as many numbers as there are keys.
+    bits = _bits(_places(start, shape, keys[0])[..., None], *keys)
+    return convert(bits, dtype).movedim(-1, environment_axis)
 
 
 def hashed(word: Array) -> Array:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -50,6 +50,19 @@ _MOST_WAYS = 1000
 
 Numbers = Callable[[Any], Noise]
 """A frame's numbers from what they are made from."""
+
+
+class Entered(NamedTuple):
+    """What entering a frame changes of a state, and the frame's noise that slots need."""
+
+    world: World
+    frame: WorldFrame
+    mirror: Mirror
+    in_flight: tuple[Report | None, ...]
+    association_mask: Array
+    link_mask: Array
+    new_link_mask: Array
+    accuracy_noise: Array
 
 
 class MovedStreams:
@@ -141,19 +154,26 @@ class CompiledSimulation(Simulation):
     def decision_of(self, controller: Controller) -> FrameDecision:
         """What a frame controller decides on the twin's view."""
         config = self._config
-        slow = type(controller) is not Scheme or controller.association != "algorithm-1"
         size = (config.num_base_stations, config.max_users, 1)
-        if slow or self._period != config.slots_per_frame or num_ways(*size) > _MOST_WAYS:
+        if (
+            not isinstance(controller, Scheme)
+            or type(controller).decide is not Scheme.decide
+            or controller.association != "algorithm-1"
+            or self._period != config.slots_per_frame
+            or num_ways(*size) > _MOST_WAYS
+        ):
             return super().decision_of(controller)
         state, _ = self._clock_at_start(self.state)
-        retrain, problem, site, settled = self._pose(
+        ways = tuple(constant(way, state.scene.place_context) for way in all_ways(*size))
+        retrain, arrays, site, settled = self._pose(
             controller,
+            state.slot,
             state.scene,
             state.twin._replace(in_flight=()),
             state.control,
-            tuple(constant(way, state.scene.place_context) for way in all_ways(*size)),
+            ways,
         )
-        problem = AssociationProblem(*problem)
+        problem = AssociationProblem(*arrays)
         return controller.decision(retrain, finish(problem, site, settled, moves_tried=1))
 
     def begin_frame(self, decision: FrameDecision) -> None:
@@ -198,15 +218,16 @@ class CompiledSimulation(Simulation):
         state = state._replace(recall=recall, control=control)
         if state.slot % config.slots_per_frame == 0:
             self._source = self._next_source()
-            moved, frame, heard, in_flight, masks, self._accuracy_noise = self._enter(
-                state, self._source
-            )
+            entered = self._enter(state, self._source)
+            self._accuracy_noise = entered.accuracy_noise
             state = state._replace(
-                world=moved,
-                frame=frame,
-                twin=state.twin._replace(mirror=heard, in_flight=in_flight),
+                world=entered.world,
+                frame=entered.frame,
+                twin=state.twin._replace(mirror=entered.mirror, in_flight=entered.in_flight),
                 control=state.control._replace(
-                    association_mask=masks[0], link_mask=masks[1], new_link_mask=masks[2]
+                    association_mask=entered.association_mask,
+                    link_mask=entered.link_mask,
+                    new_link_mask=entered.new_link_mask,
                 ),
             )
         return _clock_set_back(state, -elapsed, config)
@@ -314,9 +335,7 @@ def _slot(
     noise: Noise,
     next_slot: tuple[Mirror, Array, Array] | None,
 ) -> tuple[SlotRecord, Array, Array, SlotOutcome, tuple[Array, Array] | None]:
-    state, outcome = dynamics.step_slot(
-        config, engine, state, action, noise, closes_decision=False
-    )
+    state, outcome = dynamics.step_slot(config, engine, state, action, noise, closes_decision=False)
     control, knowledge = state.control, state.twin.knowledge
     seen = None if next_slot is None else _look(layouts, control, knowledge, *next_slot)
     unused: Any = None
@@ -355,17 +374,13 @@ def _retrain(
     return state.recall, state.control.retrain_mask, state.control.retrain_work
 
 
-def _enter(
-    config: ScenarioConfig, numbers: Numbers, state: State, source: Any
-) -> tuple[
-    World, WorldFrame, Mirror, tuple[Report | None, ...], tuple[Array, Array, Array], Array
-]:
+def _enter(config: ScenarioConfig, numbers: Numbers, state: State, source: Any) -> Entered:
     noise = numbers(source)
     state = dynamics.enter_frame(config, state, noise)
     twin, control = state.twin, state.control
-    masks = (control.association_mask, control.link_mask, control.new_link_mask)
-    return (
-        state.world, state.frame, twin.mirror, twin.in_flight, masks, noise["measured_accuracy"]
+    return Entered(
+        state.world, state.frame, twin.mirror, twin.in_flight, control.association_mask,
+        control.link_mask, control.new_link_mask, noise["measured_accuracy"],
     )  # fmt: skip
 
 
@@ -373,12 +388,13 @@ def _pose(
     config: ScenarioConfig,
     period: int,
     scheme: Scheme,
+    slot: int,
     scene: Scene,
     twin: Twin,
     control: Control,
     ways: tuple[Array, ...],
 ) -> tuple[Array, tuple[Array | None, ...], Array, Array]:
-    view = model.view(config, scene, twin, control, 0, period)
+    view = model.view(config, scene, twin, control, slot, period)
     retrain, problem = scheme.problem(config, view)
     posed = (
         problem.cost_s, problem.demand_flop_per_s, problem.capacity_flop_per_s, None, None,

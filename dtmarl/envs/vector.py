@@ -11,14 +11,14 @@ from gymnasium.spaces import Box
 
 from dtmarl.accuracy import AccuracyEngine
 from dtmarl.accuracy.profile import ProfileEngine
-from dtmarl.backend import Array, namespace, to_numpy
+from dtmarl.backend import Array, namespace
 from dtmarl.config import ScenarioConfig
 from dtmarl.envs.observation import Observations
 from dtmarl.envs.simulation import Simulation
 from dtmarl.envs.slot import engine_for
 from dtmarl.frame.controller import Controller
 from dtmarl.randomness import EnvironmentStreams, Streams
-from dtmarl.types import Action, SlotOutcome, State, TwinView
+from dtmarl.types import Action, SlotOutcome, State
 
 BACKENDS = ("numpy", "torch")
 NOISES = ("pcg64", "counter")

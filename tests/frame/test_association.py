@@ -13,10 +13,12 @@ from dtmarl import SCHEMES, FrameDecision
 from dtmarl.accuracy import ENGINES
 from dtmarl.frame.association import SOLVERS, algorithm_1
 from dtmarl.frame.association.algorithm_1 import (
+    at_most_one_move,
+    finish,
     solve_by_branch_and_bound,
     solve_by_enumeration,
 )
-from dtmarl.frame.association.few_moves import best_choice, few_moves
+from dtmarl.frame.association.few_moves import all_ways, best_choice, few_moves
 from dtmarl.frame.association.problem import AssociationProblem, association_problem
 
 SITES = 3
@@ -110,6 +112,16 @@ def test_each_way_to_the_optimum_is_right_by_itself(seed: int) -> None:
         assert cost[sites, np.arange(demand.size)].sum() == pytest.approx(best, rel=1e-9)
         assert value == pytest.approx(best, rel=1e-9)
         assert (load_of(tuple(sites), demand) <= capacity * (1.0 + 1e-6)).all()
+
+
+def test_algorithm_1_can_begin_with_one_move_everywhere() -> None:
+    problem = problem_of(*(instance(seed) for seed in range(60)))
+    ways = all_ways(*problem.cost_s.shape[1:], 1)
+    site, settled = at_most_one_move(problem, ways)
+    assert 0 < settled.sum() < settled.size
+    got, expected = finish(problem, site, settled, moves_tried=1), algorithm_1(problem)
+    np.testing.assert_allclose(got.value_s, expected.value_s, rtol=1e-12)
+    np.testing.assert_array_equal(got.association_mask, expected.association_mask)
 
 
 def test_what_few_moves_proves_is_the_optimum_and_it_proves_most() -> None:

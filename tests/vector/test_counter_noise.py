@@ -58,7 +58,8 @@ def test_blocks_draws_slots_and_environments_are_uncorrelated():
     for name, other in others.items():
         correlation = float(torch.corrcoef(torch.stack([base.ravel(), other.ravel()]))[0, 1])
         assert abs(correlation) < 5.0 / base.numel() ** 0.5, name
-    assert len(torch.unique(frames[0]["fading"])) > 0.9 * frames[0]["fading"].numel()
+    block = frames[0]["fading"][:]
+    assert len(torch.unique(block)) > 0.9 * block.numel()
 
 
 def test_an_environment_depends_on_its_seed_alone():
@@ -67,5 +68,14 @@ def test_an_environment_depends_on_its_seed_alone():
     for _ in range(2):
         one, many = alone.draw_frame(), among.draw_frame()
         for name, block in one.items():
-            assert torch.equal(block[:, 0], many[name][:, 1])
-            assert not torch.equal(many[name][:, 0], many[name][:, 1])
+            assert torch.equal(block[:][:, 0], many[name][:][:, 1])
+            assert not torch.equal(many[name][:][:, 0], many[name][:][:, 1])
+
+
+def test_slots_made_one_by_one_are_those_of_the_block():
+    block = CounterStreams(CONFIG, [9, 2], torch.float32, "cpu").draw_frame()["fading"]
+    assert torch.equal(block[3], block[:][3])
+    assert torch.equal(block[2:5], block[:][2:5])
+    assert torch.equal(block[-2:], block[:][-2:])
+    assert torch.equal(block[-1], block[:][-1])
+    assert tuple(block[:].shape) == block.shape

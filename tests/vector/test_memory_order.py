@@ -47,6 +47,20 @@ def test_masks_are_stacked_as_masks():
     assert torch.equal(joined, torch.stack(masks))
 
 
+@pytest.mark.parametrize("axis", [0, 2, -1])
+def test_reductions_have_torchs_values_and_keep_the_environments_side_by_side(axis):
+    values = batch(4, E, 3, axis=1)
+    for ours, theirs in ((xp.sum, torch.sum), (xp.mean, torch.mean)):
+        torch.testing.assert_close(ours(values, axis=axis), theirs(values, dim=axis))
+        torch.testing.assert_close(
+            ours(values, axis=axis, keepdims=True), theirs(values, dim=axis, keepdim=True)
+        )
+        left = ours(values, axis=axis)
+        assert left.stride(left.shape.index(E)) == 1
+        torch.testing.assert_close(ours(values, axis=(0, 2)), theirs(values, dim=(0, 2)))
+        torch.testing.assert_close(ours(values), theirs(values))
+
+
 def test_along_environments_changes_no_value():
     action = Action(torch.rand(E, 3, 4), torch.rand(E, 4, 4))
     tree = {"action": action, "slots": (torch.rand(2, E), torch.rand(7)), "slot": 3}

@@ -34,9 +34,7 @@ def algorithm_1(problem: AssociationProblem) -> AssociationResult:
     return finish(problem, site, settled, moves_tried=0)
 
 
-def at_most_one_move(
-    problem: AssociationProblem, ways: Sequence[Array]
-) -> tuple[Array, Array]:
+def at_most_one_move(problem: AssociationProblem, ways: Sequence[Array]) -> tuple[Array, Array]:
     """What `finish` goes on from, after one move: the same work for every environment.
 
     Args:
