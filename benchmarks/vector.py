@@ -48,7 +48,7 @@ COMPILED_PHASES = {
     "frame end; noise, world, twin": ("torch_simulation.py:_turned",),
     "frame layer: view, decision": ("vector.py:_decide",),
     "resets": ("torch_simulation.py:reset",),
-    "observations": ("vector.py:_observations",),
+    "observations after a decision": ("vector.py:_observations",),
     "actions: checks": ("vector.py:_packed",),
 }
 LINKS = ((3, 10), (10, 30), (30, 100), (100, 300), (300, 1000), (1000, 1000))

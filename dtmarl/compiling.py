@@ -1,15 +1,18 @@
-"""How functions of whole batches are compiled: loops along the environments, masks as bytes.
+"""How functions of whole batches are compiled: memory and loops along environments, masks as bytes.
 
-Both are about what torch's compiler makes of many short axes, and neither changes a result.
+All of it is about what torch's compiler makes of many short axes, and nothing changes a result
+beyond rounding.
 
 It orders the loops of a kernel by comparing the strides of its operands axis by axis. Where
 operands broadcast, the comparisons contradict one another, and the innermost loop, the one that
 vector registers do, may be that over three base stations. Here an axis is as near as the nearest
 step that any operand makes along it: environments, which lie side by side in memory
-(`dtmarl.memory_order`), are always innermost.
+(`dtmarl.memory_order`), are always innermost. And what is computed in between lies row by row until
+something decides otherwise, so that half of a graph may be spent on turning arrays round; here it
+lies along the environments from the start.
 
-And its loops write a mask element by element, which takes as long as thirty additions, but bytes
-sixteen at a time. So masks enter and leave graphs as bytes.
+Loops write a mask element by element, which takes as long as thirty additions, but bytes sixteen at
+a time. So masks enter and leave graphs as bytes.
 """
 
 from __future__ import annotations
@@ -149,10 +152,13 @@ def _compile_graph(num_envs: int, graph: Any, inputs: Any) -> Callable[..., Any]
 
     And with multiplications and additions in one where the processor has that.
     """
+    ours = (
+        (scheduler, "pick_loop_order", lambda theirs: nearest_step_first),
+        (ir.FlexibleLayout, "__init__", partial(_layout_along, num_envs)),
+        (ir.ComputedBuffer, "get_fill_order", partial(_decided_along, num_envs)),
+    )
     with (
-        _replaced(scheduler, "pick_loop_order", lambda theirs: nearest_step_first),
-        _replaced(ir.FlexibleLayout, "__init__", partial(_layout_along, num_envs)),
-        _replaced(ir.ComputedBuffer, "get_fill_order", partial(_decided_along, num_envs)),
+        _replaced(ours),
         compiler_config.patch(cache_key_tag=_CACHE_TAG),
         config.patch({"cpp.enable_floating_point_contract_flag": "fast"}),
     ):
@@ -193,20 +199,23 @@ def _decided_along(num_envs: int, theirs: Callable[..., Any]) -> Callable[..., A
 
 
 @contextmanager
-def _replaced(owner: Any, name: str, by: Callable[[Any], Any]) -> Iterator[None]:
-    """With a function of torch's replaced by what is made of it.
+def _replaced(replacements: Sequence[tuple[Any, str, Callable[[Any], Any]]]) -> Iterator[None]:
+    """With functions of torch's, by owner and name, replaced by what is made of them.
 
-    There is no official way to say these things; a release that has moved one keeps its own.
+    There is no official way to say these things. A release that has moved one keeps all its own, as
+    they rely on each other.
     """
-    theirs = getattr(owner, name, None)
-    if theirs is None:
+    if not all(hasattr(owner, name) for owner, name, _ in replacements):
         yield
         return
-    setattr(owner, name, by(theirs))
+    theirs = [getattr(owner, name) for owner, name, _ in replacements]
+    for (owner, name, by), their in zip(replacements, theirs, strict=True):
+        setattr(owner, name, by(their))
     try:
         yield
     finally:
-        setattr(owner, name, theirs)
+        for (owner, name, _), their in zip(replacements, theirs, strict=True):
+            setattr(owner, name, their)
 
 
 def _mask_to_bytes(array: torch.Tensor) -> torch.Tensor:
