@@ -38,7 +38,6 @@ _QUANTILE = (
 _FRACTION, _ONE, _TWO = 0x7FFFFF, 0x3F800000, 0x40000000
 """Bits of a number in single precision: what follows the point, and those of 1.0 and 2.0."""
 
-
 _LARGEST = "fading"
 """The block of a frame that `SlotBySlot` is for; it is asked for by slots only."""
 
@@ -73,7 +72,7 @@ class CounterStreams:
         return self.reset_noise(self.next_source())
 
     def draw_frame(self) -> Noise:
-        """The numbers that one frame consumes, [S, E, …] each."""
+        """The numbers that one frame consumes, [S, E, …] each; see `draw_slots`."""
         return self.frame_noise(self.next_source())
 
     def next_source(self) -> Keys:
@@ -102,7 +101,10 @@ def draw(layouts: tuple[Layout, Layout], keys: Keys, dtype: Any) -> Noise:
 
 
 def draw_slots(layouts: tuple[Layout, Layout], keys: Keys, dtype: Any) -> Noise:
-    """As `draw`, with the slots' axis S of each block before that of the environments."""
+    """As `draw`, with the slots' axis S of each block before that of the environments.
+
+    The largest block comes as `SlotBySlot`.
+    """
     return _draw(layouts, keys, dtype, environment_axis=1)
 
 
@@ -124,11 +126,13 @@ class SlotBySlot:
         self.shape = (shape[0], keys[0].shape[0], *self._rest)
 
     def __getitem__(self, slots: int | slice) -> Array:
-        """Standard normal numbers of a slot, [E, …], or of some, [T, E, …]."""
-        if isinstance(slots, int):
-            at = slots % self.shape[0]
+        """Standard normal numbers of a slot, [E, …], or of some one after the other, [T, E, …]."""
+        if not isinstance(slots, slice):
+            at = range(self.shape[0])[slots]
             return self[at : at + 1][0]
-        first, stop, _ = slots.indices(self.shape[0])
+        first, stop, step = slots.indices(self.shape[0])
+        if step != 1:
+            raise ValueError(f"slots: expected them one after the other, got {slots}")
         start = self._start + first * prod(self._rest)
         shape = (stop - first, *self._rest)
         return _block(start, shape, self._keys, self._dtype, standard_normal, 1)

@@ -157,21 +157,16 @@ class CompiledSimulation(Simulation):
         size = (config.num_base_stations, config.max_users, 1)
         if (
             not isinstance(controller, Scheme)
-            or type(controller).decide is not Scheme.decide
+            or type(controller) is not Scheme  # which may decide in its own way
             or controller.association != "algorithm-1"
             or self._period != config.slots_per_frame
             or num_ways(*size) > _MOST_WAYS
         ):
             return super().decision_of(controller)
-        state, _ = self._clock_at_start(self.state)
+        state, _ = self._frame_at_zero(self.state)
         ways = tuple(constant(way, state.scene.place_context) for way in all_ways(*size))
         retrain, arrays, site, settled = self._pose(
-            controller,
-            state.slot,
-            state.scene,
-            state.twin._replace(in_flight=()),
-            state.control,
-            ways,
+            controller, state.scene, state.twin._replace(in_flight=()), state.control, ways
         )
         problem = AssociationProblem(*arrays)
         return controller.decision(retrain, finish(problem, site, settled, moves_tried=1))
@@ -208,36 +203,45 @@ class CompiledSimulation(Simulation):
 
     def _turned(self, state: State) -> State:
         """The state with its decision closed, and in the next frame where one begins."""
-        config = self._config
-        state, elapsed = self._clock_at_start(state)
+        config, slot = self._config, state.slot
+        state, elapsed = self._frame_at_zero(state)
+        grounded = state._replace(twin=state.twin._replace(in_flight=()))
         # Two graphs: what the first looks up in tables would keep the second from vector registers.
-        knowledge, uploads = self._learn(state, self._source)
-        state = state._replace(records=(), twin=state.twin._replace(knowledge=knowledge))
-        recall, retrain_mask, retrain_work = self._retrain(state, uploads, self._source)
-        control = state.control._replace(retrain_mask=retrain_mask, retrain_work=retrain_work)
-        state = state._replace(recall=recall, control=control)
-        if state.slot % config.slots_per_frame == 0:
-            self._source = self._next_source()
-            entered = self._enter(state, self._source)
-            self._accuracy_noise = entered.accuracy_noise
-            state = state._replace(
-                world=entered.world,
-                frame=entered.frame,
-                twin=state.twin._replace(mirror=entered.mirror, in_flight=entered.in_flight),
-                control=state.control._replace(
-                    association_mask=entered.association_mask,
-                    link_mask=entered.link_mask,
-                    new_link_mask=entered.new_link_mask,
-                ),
-            )
-        return _clock_set_back(state, -elapsed, config)
-
-    def _clock_at_start(self, state: State) -> tuple[State, int]:
-        """The state with the clock set back as far as it goes, and how many slots that is."""
-        config = self._config
+        knowledge, uploads = self._learn(grounded, self._source)
+        twin = grounded.twin._replace(knowledge=knowledge)
+        recall, retrain_mask, retrain_work = self._retrain(
+            grounded._replace(records=(), twin=twin), uploads, self._source
+        )
+        state = state._replace(
+            recall=recall,
+            records=(),
+            twin=state.twin._replace(knowledge=knowledge),
+            control=state.control._replace(retrain_mask=retrain_mask, retrain_work=retrain_work),
+        )
+        if slot % config.slots_per_frame:
+            return _clock_set_back(state, -elapsed, config)
+        # When reports are sent repeats itself after more than a frame.
         repeats = math.lcm(config.slots_per_frame, config.twin.sync_period_slots)
-        elapsed = state.slot - state.slot % repeats
-        return _clock_set_back(state, elapsed, config), elapsed
+        state = _clock_set_back(state, -(slot % repeats), config)
+        self._source = self._next_source()
+        entered = self._enter(state, self._source)
+        self._accuracy_noise = entered.accuracy_noise
+        state = state._replace(
+            world=entered.world,
+            frame=entered.frame,
+            twin=state.twin._replace(mirror=entered.mirror, in_flight=entered.in_flight),
+            control=state.control._replace(
+                association_mask=entered.association_mask,
+                link_mask=entered.link_mask,
+                new_link_mask=entered.new_link_mask,
+            ),
+        )
+        return _clock_set_back(state, slot % repeats - slot, config)
+
+    def _frame_at_zero(self, state: State) -> tuple[State, int]:
+        """The state with the clock set back to its first frame, and how many slots that is."""
+        elapsed = state.slot - state.slot % self._config.slots_per_frame
+        return _clock_set_back(state, elapsed, self._config), elapsed
 
     def observe(self) -> tuple[Array, Array]:
         """What every agent sees, [E, M, bs.size] and [E, N, mu.size] float32."""
@@ -388,13 +392,12 @@ def _pose(
     config: ScenarioConfig,
     period: int,
     scheme: Scheme,
-    slot: int,
     scene: Scene,
     twin: Twin,
     control: Control,
     ways: tuple[Array, ...],
 ) -> tuple[Array, tuple[Array | None, ...], Array, Array]:
-    view = model.view(config, scene, twin, control, slot, period)
+    view = model.view(config, scene, twin, control, 0, period)
     retrain, problem = scheme.problem(config, view)
     posed = (
         problem.cost_s, problem.demand_flop_per_s, problem.capacity_flop_per_s, None, None,

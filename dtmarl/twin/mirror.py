@@ -79,7 +79,8 @@ def advance_frame(
     announced = frame.task_bytes * xp.maximum(
         1.0 + fidelity.task_noise * noise["announcement"], 0.1
     )
-    heard = 1.0 + xp.floor(noise["announcement_loss"] - fidelity.task_loss)
+    # A number just below one may have been rounded to it.
+    heard = xp.minimum(1.0 + xp.floor(noise["announcement_loss"] - fidelity.task_loss), 1.0)
     weight = _MEAN_TASK_RATE * xp.where(frame.present_mask, heard, 0.0)
 
     entering = frame.present_mask & ~mirror.present_mask

@@ -78,4 +78,9 @@ def test_slots_made_one_by_one_are_those_of_the_block():
     assert torch.equal(block[2:5], block[:][2:5])
     assert torch.equal(block[-2:], block[:][-2:])
     assert torch.equal(block[-1], block[:][-1])
+    assert torch.equal(torch.stack(list(block)), block[:])
+    with pytest.raises(IndexError):
+        block[CONFIG.slots_per_frame]
+    with pytest.raises(ValueError, match="one after the other"):
+        block[::2]
     assert tuple(block[:].shape) == block.shape

@@ -294,13 +294,25 @@ def test_a_controller_that_fails_is_asked_again():
     assert np.array_equal(seen[0]["mu"], expected[0]["mu"])
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("scenario", ["vehicular-v0", "paper-v0"])  # each takes long
-def test_compiled_is_eager_within_rounding(scenario):
+@pytest.mark.slow  # each takes long
+@pytest.mark.parametrize(
+    ("scenario", "options", "fidelity"),
+    [
+        ("vehicular-v0", {}, {}),
+        ("paper-v0", {}, {}),
+        # Reports that repeat themselves after three frames and arrive later than the next.
+        (
+            "paper-v0",
+            {"controller": "single-timescale", "noise": "pcg64"},
+            {"sync_period_slots": 3, "sync_delay_slots": 3},
+        ),
+    ],
+)
+def test_compiled_is_eager_within_rounding(scenario, options, fidelity):
     # Frames of few slots, as graphs are as long as a frame; more of them than torch lets a graph
     # be made anew.
-    config = short(scenario, frames=12).replace(slots_per_frame=2)
-    common = {"num_envs": 4, "backend": "torch"}
+    config = short(scenario, frames=12).replace(slots_per_frame=2, twin=fidelity)
+    common = {"num_envs": 4, "backend": "torch", **options}
     eager = dtmarl.vector_env(config, **common)
     compiled = dtmarl.vector_env(config, compile=True, **common)
     eager.reset(seed=5)
