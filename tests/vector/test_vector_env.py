@@ -298,8 +298,7 @@ def test_a_controller_that_fails_is_asked_again():
 @pytest.mark.parametrize(
     ("scenario", "options", "fidelity"),
     [
-        ("vehicular-v0", {}, {}),
-        ("paper-v0", {}, {}),
+        *((scenario, {}, {}) for scenario in dtmarl.scenarios()),
         # Reports that repeat themselves after three frames and arrive later than the next.
         (
             "paper-v0",
