@@ -11,5 +11,6 @@ if find_spec("torch") is None:
         "dtmarl/accuracy/resnet18.py",
         "dtmarl/accuracy/training.py",
         "dtmarl/counter_noise.py",
-        "dtmarl/envs/torch_simulation.py",
+        "dtmarl/envs/compiled_simulation.py",
+        "dtmarl/envs/torch_streams.py",
     ]

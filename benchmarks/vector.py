@@ -45,9 +45,9 @@ PHASES = {
     "actions: checks": ("vector.py:_packed",),
 }
 COMPILED_PHASES = {
-    "frame end; noise, world, twin": ("torch_simulation.py:_turned",),
+    "frame end; noise, world, twin": ("compiled_simulation.py:_turned",),
     "frame layer: view, decision": ("vector.py:_decide",),
-    "resets": ("torch_simulation.py:reset",),
+    "resets": ("compiled_simulation.py:reset",),
     "observations after a decision": ("vector.py:_observations",),
     "actions: checks": ("vector.py:_packed",),
 }

@@ -99,7 +99,7 @@ class VectorEnv:
         }
         self.action_shapes = {"bs": (self.num_envs, m, n), "mu": (self.num_envs, n, 1 + m)}
         if on_torch:
-            from dtmarl.envs.torch_simulation import check_device
+            from dtmarl.envs.torch_streams import check_device
 
             check_device(device)
         self._engine = engine_for(config, accuracy)
@@ -209,14 +209,14 @@ class VectorEnv:
     def _new_streams(self, seeds: list[int | None]) -> Streams:
         if self.backend == "numpy":
             return EnvironmentStreams(self.config, seeds)
-        from dtmarl.envs.torch_simulation import torch_streams
+        from dtmarl.envs.torch_streams import torch_streams
 
         return torch_streams(self.config, seeds, self._noise, self._dtype, self.device)
 
     def _new_simulation(self, streams: Any) -> Simulation:
         kind: type[Simulation] = Simulation
         if self._compile:
-            from dtmarl.envs.torch_simulation import CompiledSimulation
+            from dtmarl.envs.compiled_simulation import CompiledSimulation
 
             kind = CompiledSimulation
         return kind(self.config, self._engine, streams, self.slots_per_decision, self.layouts)

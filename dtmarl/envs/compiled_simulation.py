@@ -1,4 +1,4 @@
-"""The simulation on torch tensors: where its noise comes from, and what of it is compiled.
+"""The simulation as compiled graphs: what of it is compiled, and what each graph takes and gives.
 
 A compiled graph is made for what is constant in it. So slots are played as slot 0 of a frame of one
 slot, and frames turn with the clock set back: one graph each serves all of them.
@@ -7,7 +7,7 @@ slot, and frames turn with the clock set back: one graph each serves all of them
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -21,12 +21,13 @@ from dtmarl.config import ScenarioConfig
 from dtmarl.counter_noise import CounterStreams
 from dtmarl.envs.observation import Observations
 from dtmarl.envs.simulation import Simulation
+from dtmarl.envs.torch_streams import MovedStreams
 from dtmarl.frame.association.algorithm_1 import at_most_one_move, finish
 from dtmarl.frame.association.few_moves import all_ways, num_ways
 from dtmarl.frame.association.problem import AssociationProblem
 from dtmarl.frame.controller import Controller, Scheme
 from dtmarl.memory_order import along_environments
-from dtmarl.randomness import EnvironmentStreams, Noise, Streams
+from dtmarl.randomness import Noise, Streams
 from dtmarl.twin import model
 from dtmarl.types import (
     Action,
@@ -63,52 +64,6 @@ class Entered(NamedTuple):
     link_mask: Array
     new_link_mask: Array
     accuracy_noise: Array
-
-
-class MovedStreams:
-    """Numbers drawn by NumPy, one generator per environment, as tensors.
-
-    Args:
-        streams: draws them.
-        dtype: of the tensors.
-        device: of the tensors.
-    """
-
-    def __init__(self, streams: EnvironmentStreams, dtype: torch.dtype, device: str) -> None:
-        self._streams, self._dtype, self._device = streams, dtype, device
-        self.num_envs = streams.num_envs
-
-    def draw_reset(self) -> Noise:
-        """The numbers that `dynamics.initial_state` consumes, [E, …] each."""
-        return self._moved(self._streams.draw_reset())
-
-    def draw_frame(self) -> Noise:
-        """The numbers that one frame consumes, [S, E, …] each."""
-        return self._moved(self._streams.draw_frame())
-
-    def _moved(self, noise: Noise) -> Noise:
-        return {
-            name: torch.from_numpy(block).to(self._device, self._dtype)
-            for name, block in noise.items()
-        }
-
-
-def torch_streams(
-    config: ScenarioConfig, seeds: Sequence[int | None], noise: str, dtype: str, device: str
-) -> CounterStreams | MovedStreams:
-    """Streams of numbers as tensors; arguments as of `dtmarl.envs.vector.VectorEnv`."""
-    real = {"float32": torch.float32, "float64": torch.float64}[dtype]
-    if noise == "counter":
-        return CounterStreams(config, seeds, real, device)
-    return MovedStreams(EnvironmentStreams(config, seeds), real, device)
-
-
-def check_device(device: str) -> None:
-    """Raise ValueError where torch has no such device."""
-    try:
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, TypeError) as error:
-        raise ValueError(f"device: expected one that torch has here, got {device!r}") from error
 
 
 class CompiledSimulation(Simulation):
@@ -156,8 +111,7 @@ class CompiledSimulation(Simulation):
         config = self._config
         size = (config.num_base_stations, config.max_users, 1)
         if (
-            not isinstance(controller, Scheme)
-            or type(controller) is not Scheme  # which may decide in its own way
+            type(controller) is not Scheme  # a subclass may decide in its own way
             or controller.association != "algorithm-1"
             or self._period != config.slots_per_frame
             or num_ways(*size) > _MOST_WAYS
